@@ -1,0 +1,83 @@
+"""The ``inferdock`` command: finds the sub-command, turns errors into sentences and exit codes.
+
+Sub-commands load only when they are asked for (:class:`LazyGroup`), so ``--help`` and light commands stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from inferdock import __version__
+from inferdock.cli.output import report_error
+from inferdock.domain.errors import EXIT_CODES, InferdockError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("inferdock.cli.up:up", "Run the platform here: replicas and gateway."),
+    "status": ("inferdock.cli.status:status", "Show the running platform."),
+    "ask": ("inferdock.cli.ask:ask", "Ask the model one question from the terminal."),
+    "doctor": ("inferdock.cli.doctor:doctor", "Say what on this machine would stop us, and the cure."),
+    "bench": ("inferdock.cli.bench:bench", "Measure latency and throughput of any OpenAI-compatible URL."),
+    "sim": ("inferdock.cli.sim:sim", "Run one simulated vLLM replica."),
+    "config": ("inferdock.cli.config:config", "Show the configuration and where each value comes from."),
+    "gateway": ("inferdock.cli.gateway:gateway", "Run the gateway alone, in front of given replicas."),
+}
+"""Command name to (where it lives, one line of help)."""
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="inferdock")
+def cli() -> None:
+    """Take open LLM weights to a production OpenAI-compatible service on vLLM.
+
+    \b
+    Example:
+      inferdock up                     # the demo model, one replica, http://127.0.0.1:8080/v1
+      inferdock ask "What is Inferdock?"
+    """
+
+
+def main() -> None:
+    """Entry point of the console script; never lets a traceback reach the person for a foreseen error."""
+    try:
+        result = cli.main(standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except InferdockError as exc:
+        report_error(exc)
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

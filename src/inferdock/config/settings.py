@@ -1,0 +1,128 @@
+"""Every setting of Inferdock: one frozen group per room; the sentence under a field is its documentation.
+
+Who calls it: ``config.load`` builds a :class:`Settings`; the composition root hands each room its own group.
+Durations are seconds and end in ``_s``; sizes are bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Group(BaseModel):
+    """Base of all groups: immutable, refuses unknown keys, field docstrings become descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+class ModelSettings(Group):
+    """Which weights are served, and under which name."""
+
+    source: str = Field(default="demo", min_length=1)
+    """Folder of Hugging Face files, a Hugging Face name (`org/model`), or `demo` for the model we ship."""
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    """Name that clients ask for; default: the folder's own name (`demo` is served as `inferdock-demo`)."""
+    max_model_len: int | None = Field(default=None, ge=16)
+    """Longest prompt plus answer, in tokens; default: what the model's config says."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number type of weights and activations in the engine."""
+
+
+class SimSettings(Group):
+    """How a simulated replica behaves (`--engine sim`); real replicas ignore this group."""
+
+    ttft_s: float = Field(default=0.05, ge=0)
+    """Seconds from request to first token on an idle replica."""
+    itl_s: float = Field(default=0.01, ge=0)
+    """Seconds between successive tokens."""
+    max_num_seqs: int = Field(default=256, ge=1)
+    """Requests that run at once; more wait, as in vLLM's `--max-num-seqs`."""
+    kv_cache_tokens: int = Field(default=100_000, ge=16)
+    """Tokens that fit into the simulated KV cache."""
+    startup_s: float = Field(default=0.0, ge=0)
+    """Seconds until `/health` turns 200."""
+
+
+class EngineSettings(Group):
+    """The replicas on this machine and the engine that they run."""
+
+    kind: Literal["vllm", "sim"] = "vllm"
+    """`vllm` serves the model; `sim` answers with made-up tokens, for trying the platform out."""
+    replicas: int = Field(default=1, ge=1, le=64)
+    """Number of replicas to run."""
+    startup_timeout_s: float = Field(default=600.0, gt=0)
+    """Longest time a replica may take until its first real completion; then it is restarted."""
+    kv_cache_gib: float = Field(default=0.5, gt=0)
+    """KV cache per replica in GiB where the engine runs on the CPU (on a GPU, vLLM sizes it itself)."""
+    max_num_seqs: int = Field(default=64, ge=1)
+    """Most sequences that one replica runs at once (vLLM's `--max-num-seqs`)."""
+    enforce_eager: bool = True
+    """Skip compiling the model at start on the CPU (there it saves half a minute and costs no throughput on
+    small models); on a GPU this is ignored and vLLM captures its graphs."""
+    tool_call_parser: str | None = "hermes"
+    """vLLM's `--tool-call-parser`; null switches automatic tool calls off."""
+    extra_args: tuple[str, ...] = ()
+    """Further arguments for the engine's command line, passed on unchanged."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Further environment variables for the engine."""
+    restart_backoff_s: float = Field(default=1.0, gt=0)
+    """Wait before the first restart of a replica that died; doubles with each further death."""
+    restart_backoff_max_s: float = Field(default=60.0, gt=0)
+    """Longest wait between two restarts."""
+    sim: SimSettings = SimSettings()
+
+
+class GatewaySettings(Group):
+    """The data plane: one address that speaks the OpenAI API."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port for clients; 0 takes any free one."""
+    admin_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the `/admin` API, always on 127.0.0.1; 0 takes any free one."""
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Largest request body; larger ones get 413."""
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Largest request line plus headers; larger ones get 431."""
+    request_read_timeout_s: float = Field(default=30.0, gt=0)
+    """Longest time a client may take to send one request; then 408."""
+    keepalive_timeout_s: float = Field(default=75.0, gt=0)
+    """How long an idle client connection is kept open."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Longest time to open a connection to a replica."""
+    response_timeout_s: float = Field(default=600.0, gt=0)
+    """Longest silence of a replica in the middle of a request; then 504, or an error event in a stream."""
+    max_in_flight: int = Field(default=2048, ge=1)
+    """Requests held at once over all replicas; further ones get 503 with `Retry-After`."""
+    health_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two health checks (and load readings) of a replica."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """Replicas tried for one request, as long as no byte of an answer has been sent."""
+
+
+class LogSettings(Group):
+    """What the processes write about themselves; never prompts, answers or keys."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity written."""
+    format: Literal["json", "text"] = "json"
+    """`json`: one object per line; `text`: for reading at a terminal."""
+    requests: bool = True
+    """One line per request with ids, timings, tokens and outcome."""
+
+
+class Settings(Group):
+    """The whole configuration, as `inferdock.yaml` spells it."""
+
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    log: LogSettings = LogSettings()
+    drain_timeout_s: float = Field(default=60.0, ge=0)
+    """Longest time that open requests get to finish on Ctrl-C or SIGTERM."""
+    state_dir: Path | None = None
+    """Folder for logs and run state; default `$XDG_STATE_HOME/inferdock` or `~/.local/state/inferdock`."""

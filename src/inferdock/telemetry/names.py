@@ -1,0 +1,35 @@
+"""Every metric name, ours and the engines', in one table: nothing else in the code spells a metric.
+
+Dashboards, rules and docs are checked against this module by tests.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- Ours, exported by the gateway ---------------------------------------------------------------------------
+REQUESTS: Final = "llm_gateway_requests_total"
+IN_FLIGHT: Final = "llm_gateway_requests_in_flight"
+ATTEMPTS: Final = "llm_gateway_attempts_total"
+TTFT: Final = "llm_gateway_time_to_first_token_seconds"
+TPOT: Final = "llm_gateway_time_per_output_token_seconds"
+DURATION: Final = "llm_gateway_request_duration_seconds"
+PROMPT_TOKENS: Final = "llm_gateway_prompt_tokens_total"
+OUTPUT_TOKENS: Final = "llm_gateway_output_tokens_total"
+CANCELLED: Final = "llm_gateway_requests_cancelled_total"
+CONNECTIONS: Final = "llm_gateway_client_connections"
+ENDPOINT_READY: Final = "llm_gateway_endpoint_ready"
+ENDPOINT_IN_FLIGHT: Final = "llm_gateway_endpoint_in_flight"
+DRAINING: Final = "llm_gateway_draining"
+
+# -- The engine's (vLLM 0.32) --------------------------------------------------------------------------------
+ENGINE_RUNNING: Final = "vllm:num_requests_running"
+ENGINE_WAITING: Final = "vllm:num_requests_waiting"
+ENGINE_KV_USAGE: Final = "vllm:kv_cache_usage_perc"
+ENGINE_PROMPT_TOKENS: Final = "vllm:prompt_tokens_total"
+ENGINE_OUTPUT_TOKENS: Final = "vllm:generation_tokens_total"
+ENGINE_PREFIX_QUERIES: Final = "vllm:prefix_cache_queries_total"
+ENGINE_PREFIX_HITS: Final = "vllm:prefix_cache_hits_total"
+ENGINE_TTFT: Final = "vllm:time_to_first_token_seconds"
+ENGINE_ITL: Final = "vllm:inter_token_latency_seconds"
+ENGINE_TPOT: Final = "vllm:request_time_per_output_token_seconds"
