@@ -1,4 +1,4 @@
-"""Builds :class:`Settings` from defaults < file < ``INFERDOCK_*`` < flags, and remembers where each value came from.
+"""Builds :class:`Settings` from defaults < file < ``INFERDOCK_*`` < flags, with the origin of each value.
 
 The only module that reads environment variables for configuration. Called by ``cli``; pure but for reading the
 file that it is given.
