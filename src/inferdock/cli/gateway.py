@@ -1,0 +1,66 @@
+"""``inferdock gateway``: the data plane alone, in front of replicas that somebody else runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import uvloop
+
+from inferdock.app import run_gateway
+from inferdock.cli.output import note
+from inferdock.cli.settings_options import config_file_option, load_settings
+from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import ConfigError, RequestError
+from inferdock.gateway.admin import endpoint_spec
+
+
+@click.command()
+@config_file_option
+@click.option("--replica", "replicas", multiple=True, metavar="MODEL=URL", help="A replica to send requests to.")
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port for clients; 0 takes any free one.")
+@click.option("--admin-port", type=int, help="Port of the admin API on 127.0.0.1; 0 takes any free one.")
+@click.option("--drain-timeout", type=float, help="Seconds that open requests get on SIGTERM.")
+@click.option(
+    "--announce",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File that gets host, ports and pid as JSON once the gateway listens.",
+)
+def gateway(
+    config_file: Path | None,
+    replicas: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    admin_port: int | None,
+    drain_timeout: float | None,
+    announce: Path | None,
+) -> None:
+    """Run the gateway alone, in front of given replicas.
+
+    \b
+    Example:
+      inferdock gateway --port 8080 --replica my-model=http://127.0.0.1:8001 --replica my-model=http://127.0.0.1:8002
+    """
+    flags = {
+        "gateway.host": ("--host", host),
+        "gateway.port": ("--port", port),
+        "gateway.admin_port": ("--admin-port", admin_port),
+        "drain_timeout_s": ("--drain-timeout", drain_timeout),
+    }
+    settings = load_settings(config_file, flags).settings
+    specs = [_parse_replica(index, text) for index, text in enumerate(replicas)]
+    if not uvloop.run(run_gateway(settings, specs, announce)):
+        note("The drain deadline cut requests that were still open.")
+
+
+def _parse_replica(index: int, text: str) -> EndpointSpec:
+    model, equals, url = text.partition("=")
+    if not equals or not model:
+        raise ConfigError(
+            f"--replica {text} is not MODEL=URL.", cure="For instance my-model=http://127.0.0.1:8001."
+        )
+    try:
+        return endpoint_spec(f"replica-{index}", url, model, "")
+    except RequestError as exc:
+        raise ConfigError(f"--replica {text}: {exc.message}") from exc

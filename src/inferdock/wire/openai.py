@@ -1,0 +1,97 @@
+"""The few fields of OpenAI bodies that the gateway reads, and the error object it writes.
+
+Bodies are never rebuilt: unknown fields pass through because nobody looks at them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from inferdock.domain.errors import RequestError
+
+STREAMING_PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+"""Routes whose streams carry ``usage`` when asked for it by ``stream_options.include_usage``."""
+
+
+class StreamOptions(msgspec.Struct):
+    """``stream_options`` of a request."""
+
+    include_usage: bool | None = None
+
+
+class RequestFields(msgspec.Struct):
+    """What routing needs of a request body."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class Usage(msgspec.Struct):
+    """Token counts of one answer, as the engine reports them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+_FIELDS = msgspec.json.Decoder(RequestFields)
+_ENCODER = msgspec.json.Encoder()
+_AT = re.compile(r" - at `\$\.?([^`]*)`$")
+
+
+def read_fields(body: bytes) -> RequestFields:
+    """Decode the fields that routing needs; the rest of the body is only checked for being JSON.
+
+    Raises:
+        RequestError: 400, the body is not a JSON object or a field has the wrong type.
+    """
+    try:
+        return _FIELDS.decode(body)
+    except msgspec.ValidationError as exc:
+        text = str(exc)
+        at = _AT.search(text)
+        param = at.group(1) if at else None
+        raise RequestError(400, f"Wrong type in the request body: {text}.", param=param) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise RequestError(400, f"The request body is not valid JSON: {exc}.", code="invalid_json") from exc
+
+
+def with_usage(body: bytes) -> bytes:
+    """Add ``stream_options.include_usage`` to a body that is a non-empty object without ``stream_options``."""
+    brace = body.index(b"{") + 1
+    return body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
+
+
+_PROMPT = re.compile(rb'"prompt_tokens":\s*(\d{1,12})')
+_OUTPUT = re.compile(rb'"completion_tokens":\s*(\d{1,12})')
+_USAGE = re.compile(rb'"usage":\s*\{')
+
+
+def find_usage(body: bytes) -> Usage | None:
+    """Find the usage object in the bytes of an answer without decoding it.
+
+    In a JSON string the quotes would be escaped, so the pattern can only match a real key; the last one counts.
+    """
+    places = [place.end() for place in _USAGE.finditer(body)]
+    if not places:
+        return None
+    prompt = _PROMPT.search(body, places[-1])
+    output = _OUTPUT.search(body, places[-1])
+    return Usage(int(prompt.group(1)) if prompt else 0, int(output.group(1)) if output else 0)
+
+
+def error_body(error: RequestError) -> bytes:
+    """Encode an OpenAI error object: ``{"error": {message, type, param, code}}``."""
+    return _ENCODER.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": error.kind,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )
