@@ -44,8 +44,8 @@ class OwnRoutes:
         """Whether the path is one of ours."""
         return request.path in self._answers or request.path.startswith(b"/v1/models/")
 
-    def answer(self, request: Request, turn: Turn, request_id: bytes) -> None:
-        """Answer a request for which :meth:`answers` is true.
+    def answer(self, request: Request, turn: Turn, request_id: bytes) -> int:
+        """Answer a request for which :meth:`answers` is true; return the status.
 
         Raises:
             RequestError: 405 for another method than GET or HEAD, 404 for an unknown model.
@@ -62,6 +62,7 @@ class OwnRoutes:
         else:
             status, fields, body = make()
         turn.respond(status, [*fields, (b"x-request-id", request_id)], body, bodiless=bodiless)
+        return status
 
     def _health(self) -> tuple[int, list[Header], bytes]:
         return 200, [JSON], b'{"status":"ok"}'

@@ -74,8 +74,7 @@ class Pipeline:
         request_id = self._request_id(request)
         try:
             if self._own.answers(request):
-                self._own.answer(request, turn, request_id)
-                self._count(UNKNOWN, "", "own", 200)
+                self._count(UNKNOWN, "", "own", self._own.answer(request, turn, request_id))
                 return
             self._check_route(request)
             self._admit(turn)
