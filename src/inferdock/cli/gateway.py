@@ -57,9 +57,7 @@ def gateway(
 def _parse_replica(index: int, text: str) -> EndpointSpec:
     model, equals, url = text.partition("=")
     if not equals or not model:
-        raise ConfigError(
-            f"--replica {text} is not MODEL=URL.", cure="For instance my-model=http://127.0.0.1:8001."
-        )
+        raise ConfigError(f"--replica {text} is not MODEL=URL.", cure="For instance my-model=http://127.0.0.1:8001.")
     try:
         return endpoint_spec(f"replica-{index}", url, model, "")
     except RequestError as exc:

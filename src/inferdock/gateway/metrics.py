@@ -41,17 +41,13 @@ class RevisionCells:
 class GatewayMetrics:
     """All instruments of one gateway process."""
 
-    def __init__(
-        self, endpoints: EndpointSet, *, connections: Callable[[], int], draining: Callable[[], bool]
-    ) -> None:
+    def __init__(self, endpoints: EndpointSet, *, connections: Callable[[], int], draining: Callable[[], bool]) -> None:
         per_revision = ("model", "revision")
         self.requests = Counter(
             names.REQUESTS, "Requests answered, by HTTP status.", (*per_revision, "route", "status")
         )
         self.attempts = Counter(names.ATTEMPTS, "Tries on a replica, by outcome.", ("model", "outcome"))
-        self.cancelled = Counter(
-            names.CANCELLED, "Requests whose client left before the answer's end.", ("model",)
-        )
+        self.cancelled = Counter(names.CANCELLED, "Requests whose client left before the answer's end.", ("model",))
         self.prompt_tokens = Counter(names.PROMPT_TOKENS, "Prompt tokens of answered requests.", per_revision)
         self.output_tokens = Counter(names.OUTPUT_TOKENS, "Output tokens sent to clients.", per_revision)
         self.ttft = Histogram(

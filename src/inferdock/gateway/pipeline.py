@@ -143,9 +143,7 @@ class Pipeline:
         elif self.endpoints.of_model(model):
             return model
         elif known:
-            raise RequestError(
-                404, f"The model `{model[:200]}` does not exist.", param="model", code="model_not_found"
-            )
+            raise RequestError(404, f"The model `{model[:200]}` does not exist.", param="model", code="model_not_found")
         raise no_replica(model[:200] if model else "any model")
 
     def _request_id(self, request: Request) -> bytes:

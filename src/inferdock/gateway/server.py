@@ -86,9 +86,7 @@ class GatewayServer:
             ResourceError: a port is taken or the address cannot be used.
         """
         settings = self._settings
-        admin = Admin(
-            status=self.status, replace_endpoints=self.replace_endpoints, metrics_text=self._metrics.text
-        )
+        admin = Admin(status=self.status, replace_endpoints=self.replace_endpoints, metrics_text=self._metrics.text)
         self.port = await self._listen(settings.host, settings.port, self._pipeline, self._connections)
         self.admin_port = await self._listen("127.0.0.1", settings.admin_port, admin, self._admin_connections)
         self._started_at = self._pool.loop.time()
@@ -203,6 +201,4 @@ def _cannot_listen(host: str, port: int, exc: OSError) -> ResourceError:
         return ResourceError(
             f"Port {port} on {host} needs more rights than this user has.", cure="Choose a port above 1023."
         )
-    return ResourceError(
-        f"Cannot listen on {host}:{port}: {exc.strerror or exc}.", cure="Check --host and --port."
-    )
+    return ResourceError(f"Cannot listen on {host}:{port}: {exc.strerror or exc}.", cure="Check --host and --port.")

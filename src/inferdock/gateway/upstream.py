@@ -185,9 +185,7 @@ class UpstreamPool:
         host, port = address
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await self.loop.create_connection(
-                    lambda: UpstreamConnection(self, address), host, port
-                )
+                _, connection = await self.loop.create_connection(lambda: UpstreamConnection(self, address), host, port)
         except TimeoutError:
             failed(f"no connection to the replica within {self._connect_timeout_s:g} s")
         except OSError as exc:

@@ -1,0 +1,185 @@
+"""The simulated scheduler: a batch limit, a KV cache, a first-come queue, and one step for all running sequences.
+
+Time passes in steps of the inter-token latency, as in a real engine, so a thousand streams cost one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from inferdock.sim.language import EOS, Generator
+from inferdock.sim.metrics import SimMetrics
+from inferdock.sim.options import SimOptions
+
+
+class Sequence:
+    """One answer that is being generated.
+
+    Attributes:
+        prompt: token ids.
+        output: token ids so far (EOS is never among them).
+        finish_reason: ``stop``, ``length`` or ``abort`` once it has ended.
+        slow: factor on all times (a fault).
+    """
+
+    __slots__ = (
+        "_changed",
+        "arrived_at",
+        "finish_reason",
+        "first_at",
+        "generator",
+        "ignore_eos",
+        "last_at",
+        "max_tokens",
+        "min_tokens",
+        "next_at",
+        "output",
+        "prompt",
+        "slow",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        prompt: list[int],
+        *,
+        max_tokens: int,
+        min_tokens: int = 0,
+        ignore_eos: bool = False,
+        seed: int = 0,
+        slow: float = 1.0,
+    ) -> None:
+        self.prompt = prompt
+        self.generator = Generator(prompt, seed)
+        self.max_tokens = max_tokens
+        self.min_tokens = min_tokens
+        self.ignore_eos = ignore_eos
+        self.slow = slow
+        self.output: list[int] = []
+        self.finish_reason: str | None = None
+        self.arrived_at = self.started_at = self.first_at = self.last_at = self.next_at = 0.0
+        self._changed = asyncio.Event()
+
+    def step(self) -> None:
+        """Generate one token."""
+        may_end = not self.ignore_eos and len(self.output) >= self.min_tokens
+        token = self.generator.next(may_end=may_end)
+        if token == EOS:
+            self.finish_reason = "stop"
+        else:
+            self.output.append(token)
+            if len(self.output) >= self.max_tokens:
+                self.finish_reason = "length"
+        self._changed.set()
+
+    def end(self, reason: str) -> None:
+        """Stop it from outside."""
+        self.finish_reason = self.finish_reason or reason
+        self._changed.set()
+
+    async def wait(self, known: int) -> None:
+        """Wait until there are more than ``known`` tokens, or the sequence has ended."""
+        while len(self.output) <= known and self.finish_reason is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class SimEngine:
+    """Runs sequences."""
+
+    def __init__(self, options: SimOptions, metrics: SimMetrics, clock: Callable[[], float]) -> None:
+        self._options = options
+        self._metrics = metrics
+        self._clock = clock
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._used_tokens = 0
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        metrics.watch(
+            running=lambda: len(self._running),
+            waiting=lambda: len(self._waiting),
+            kv_usage=lambda: min(1.0, self._used_tokens / options.kv_cache_tokens),
+        )
+
+    @property
+    def unfinished(self) -> int:
+        """Sequences that run or wait."""
+        return len(self._running) + len(self._waiting)
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence; it runs when the batch and the KV cache have room."""
+        sequence.arrived_at = self._clock()
+        self._waiting.append(sequence)
+        self._idle.clear()
+        self._work.set()
+
+    async def idle(self) -> None:
+        """Wait until nothing runs or waits."""
+        await self._idle.wait()
+
+    def abort(self, sequence: Sequence) -> None:
+        """Its client has gone."""
+        sequence.end("abort")
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
+            self._metrics.finished(sequence, self._clock())
+        self._work.set()
+
+    async def run(self) -> None:
+        """Step until cancelled."""
+        while True:
+            if not self.unfinished:
+                self._idle.set()
+                self._work.clear()
+                await self._work.wait()
+            now = self._clock()
+            self._admit(now)
+            self._step(now)
+            await asyncio.sleep(self._pause(now))
+
+    def _pause(self, now: float) -> float:
+        soonest = min((s.next_at for s in self._running), default=now + self._options.itl_s)
+        return max(soonest - self._clock(), 0.0005)
+
+    def _admit(self, now: float) -> None:
+        options = self._options
+        while self._waiting and len(self._running) < options.max_num_seqs:
+            sequence = self._waiting[0]
+            need = len(sequence.prompt) + len(sequence.output)
+            if self._running and self._used_tokens + need + 1 > options.kv_cache_tokens:
+                return
+            self._waiting.popleft()
+            self._used_tokens += need
+            self._running.append(sequence)
+            sequence.started_at = sequence.started_at or now
+            sequence.next_at = now + options.ttft_s * sequence.slow
+
+    def _step(self, now: float) -> None:
+        ended: list[Sequence] = []
+        for sequence in self._running:
+            if sequence.finish_reason is None and sequence.next_at <= now + 1e-4:
+                before = len(sequence.output)
+                sequence.step()
+                sequence.next_at = now + self._options.itl_s * sequence.slow
+                self._used_tokens += len(sequence.output) - before
+                self._metrics.token(sequence, now, first=before == 0)
+            if sequence.finish_reason is not None:
+                ended.append(sequence)
+        if ended:
+            gone = set(map(id, ended))
+            self._running = [s for s in self._running if id(s) not in gone]
+            for sequence in ended:
+                self._used_tokens -= len(sequence.prompt) + len(sequence.output)
+                self._metrics.finished(sequence, now)
+        self._preempt()
+
+    def _preempt(self) -> None:
+        """The cache is over-full: the youngest goes back to the queue and keeps its tokens, as in vLLM."""
+        while self._used_tokens > self._options.kv_cache_tokens and len(self._running) > 1:
+            sequence = self._running.pop()
+            self._used_tokens -= len(sequence.prompt) + len(sequence.output)
+            self._waiting.appendleft(sequence)
+            self._metrics.preempted()

@@ -1,0 +1,202 @@
+"""Reads generation requests the way vLLM does, and refuses them with vLLM's error bodies."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from inferdock.sim.language import BOS, VOCABULARY_SIZE, encode, render_chat
+from inferdock.sim.options import SimOptions
+
+
+class Refusal(Exception):
+    """A request that vLLM would refuse, with its body."""
+
+    def __init__(self, status: int, message: str, kind: str, param: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+
+
+@dataclass(slots=True, kw_only=True)
+class Generation:
+    """One request, read and checked.
+
+    Attributes:
+        prompts: token ids, one list per prompt (chat has one).
+        chat: chat completion, not completion.
+    """
+
+    chat: bool
+    prompts: list[list[int]]
+    max_tokens: int
+    n: int = 1
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    seed: int = 0
+    stop: list[str] = field(default_factory=list)
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    token_ids: bool = False
+    logprobs: int | None = None
+    echo: bool = False
+
+
+def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat: bool) -> Generation:
+    """Decode and check a body.
+
+    Raises:
+        Refusal: as vLLM 0.32 would.
+    """
+    data = _decode(body, content_type)
+    model = data.get("model")
+    prompts = [_chat_prompt(data)] if chat else _prompts(data)
+    if model is not None and model != options.model:
+        raise Refusal(
+            404,
+            f"The model `{model}` does not exist. Valid aliases: {options.model}.",
+            "NotFoundError",
+            "model",
+        )
+    temperature = _number(data, "temperature", 1.0)
+    if temperature < 0:
+        raise _bad(f"temperature must be non-negative, got {temperature}.", "temperature", temperature)
+    stream_options = data.get("stream_options") or {}
+    longest = max(map(len, prompts))
+    return Generation(
+        chat=chat,
+        prompts=prompts,
+        max_tokens=_max_tokens(data, options, longest, chat=chat),
+        n=int(_number(data, "n", 1)),
+        min_tokens=int(_number(data, "min_tokens", 0)),
+        ignore_eos=bool(data.get("ignore_eos")),
+        seed=0 if temperature == 0 else int(data["seed"]) if data.get("seed") is not None else random.getrandbits(48),
+        stop=_stop(data),
+        stream=bool(data.get("stream")),
+        include_usage=bool(stream_options.get("include_usage")),
+        continuous_usage=bool(stream_options.get("continuous_usage_stats")),
+        token_ids=bool(data.get("return_token_ids")),
+        logprobs=_logprobs(data, chat=chat),
+        echo=bool(data.get("echo")) and not chat,
+    )
+
+
+def _decode(body: bytes, content_type: str) -> dict[str, Any]:
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        text = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+        raise Refusal(400, text, "Bad Request", None)
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _invalid("json_invalid", "body.0", "JSON decode error") from None
+    if not isinstance(data, dict):
+        raise _invalid("model_attributes_type", "body", "Input should be a valid dictionary")
+    return data
+
+
+def _invalid(kind: str, where: str, message: str) -> Refusal:
+    return Refusal(
+        400,
+        f"1 validation error:\n  {{'type': '{kind}', 'loc': '{where}', 'msg': '{message}'}}",
+        "Bad Request",
+        where,
+    )
+
+
+def _bad(message: str, param: str, value: object) -> Refusal:
+    return Refusal(400, f"{message} (parameter={param}, value={value})", "BadRequestError", param)
+
+
+def _number(data: dict[str, Any], name: str, default: float) -> float:
+    value = data.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _invalid("float_type", f"body.{name}", "Input should be a valid number")
+    return float(value)
+
+
+def _stop(data: dict[str, Any]) -> list[str]:
+    stop = data.get("stop") or []
+    stops = [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise _invalid("string_type", "body.stop", "Input should be a valid string")
+    return stops
+
+
+def _logprobs(data: dict[str, Any], *, chat: bool) -> int | None:
+    if chat:
+        return int(_number(data, "top_logprobs", 0)) if data.get("logprobs") else None
+    return int(data["logprobs"]) if data.get("logprobs") is not None else None
+
+
+def _max_tokens(data: dict[str, Any], options: SimOptions, prompt: int, *, chat: bool) -> int:
+    room = options.max_model_len - prompt
+    name = "max_completion_tokens" if data.get("max_completion_tokens") is not None else "max_tokens"
+    asked = data.get(name)
+    if asked is None:
+        asked = options.default_max_tokens if chat else 16
+    elif isinstance(asked, bool) or not isinstance(asked, int):
+        raise _invalid("int_type", f"body.{name}", "Input should be a valid integer")
+    elif asked > options.max_model_len:
+        raise _bad(
+            f"max_tokens={asked} cannot be greater than max_model_len={options.max_model_len}. "
+            "Please request fewer output tokens.",
+            "max_tokens",
+            asked,
+        )
+    elif asked < 1:
+        raise _bad(f"max_tokens must be at least 1, got {asked}.", "max_tokens", asked)
+    if room < 1:
+        raise _bad(
+            f"This model's maximum context length is {options.max_model_len} tokens, but the prompt has {prompt}.",
+            "input_tokens",
+            prompt,
+        )
+    return min(asked, room)
+
+
+def _chat_prompt(data: dict[str, Any]) -> list[int]:
+    messages = data.get("messages")
+    if messages is None:
+        raise _invalid("missing", "body.messages", "Field required")
+    if not isinstance(messages, list):
+        raise _invalid("list_type", "body.messages", "Input should be a valid list")
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise _invalid("missing", "body.messages", "Field required")
+        turns.append((message["role"], _content(message.get("content"))))
+    return render_chat(turns)
+
+
+def _content(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return ""
+
+
+def _prompts(data: dict[str, Any]) -> list[list[int]]:
+    prompt = data.get("prompt")
+    if prompt is None or prompt == []:
+        message = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
+        raise Refusal(400, message, "BadRequestError", "prompt")
+    if isinstance(prompt, str):
+        return [[BOS, *encode(prompt)]]
+    if isinstance(prompt, list) and prompt:
+        if all(_is_token(token) for token in prompt):
+            return [prompt]
+        if all(isinstance(text, str) for text in prompt):
+            return [[BOS, *encode(text)] for text in prompt]
+        if all(isinstance(ids, list) and ids and all(map(_is_token, ids)) for ids in prompt):
+            return prompt
+    raise _invalid("list_type", "body.prompt", "Input should be a valid string or list")
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < VOCABULARY_SIZE

@@ -1,0 +1,427 @@
+"""The simulated replica's HTTP side: routes, streams, faults, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import itertools
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from inferdock.domain.errors import ConfigError, ResourceError
+from inferdock.sim import bodies
+from inferdock.sim.engine import Sequence, SimEngine
+from inferdock.sim.faults import KINDS, Fault, Faults, parse_fault
+from inferdock.sim.language import decode, encode, render_chat, token_bytes
+from inferdock.sim.metrics import SimMetrics
+from inferdock.sim.options import SimOptions
+from inferdock.sim.requests import Generation, Refusal, read_generation
+
+VERSION = "0.32.0"
+
+
+class _Text:
+    """Turns tokens into text piece by piece and watches for stop strings."""
+
+    def __init__(self, stops: list[str]) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stops = stops
+        self._longest = max(map(len, stops), default=1) - 1
+        self._held = ""
+        self.stopped_by: str | None = None
+
+    def feed(self, token: int) -> str:
+        """Text that is now certain; a beginning that may become a stop string is held back, as in vLLM."""
+        text = self._held + self._decoder.decode(token_bytes(token))
+        hits = [(text.find(stop), stop) for stop in self._stops if stop in text]
+        if hits:
+            place, self.stopped_by = min(hits)
+            self._held = ""
+            return text[:place]
+        keep = min(self._longest, len(text))
+        self._held = text[len(text) - keep :] if keep else ""
+        return text[: len(text) - keep]
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        return self._held + self._decoder.decode(b"", final=True)
+
+
+class SimServer:
+    """One replica: an engine behind vLLM's routes."""
+
+    def __init__(self, options: SimOptions, faults: Faults | None = None) -> None:
+        self.options = options
+        self.faults = faults or Faults([])
+        self.port = 0
+        self._metrics = SimMetrics(options.model, max_model_len=options.max_model_len)
+        self._engine = SimEngine(options, self._metrics, time.monotonic)
+        self._created = int(time.time())
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Base URL."""
+        return f"http://{self.options.host}:{self.port}"
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that run or wait."""
+        return self._engine.unfinished
+
+    async def start(self) -> None:
+        """Wait for the start-up time, then listen.
+
+        Raises:
+            ResourceError: the port is taken.
+        """
+        await asyncio.sleep(self.options.startup_s)
+        app = web.Application(client_max_size=256 * 1024 * 1024)
+        app.add_routes(self._routes())
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.options.host, self.options.port, backlog=4096)
+        try:
+            await site.start()
+        except OSError as exc:
+            await self._runner.cleanup()
+            raise ResourceError(
+                f"The simulated replica cannot listen on {self.options.host}:{self.options.port}: {exc.strerror}.",
+                cure="Choose another port.",
+            ) from exc
+        self.port = self._runner.addresses[0][1]
+        self._tasks.append(asyncio.create_task(self._engine.run()))
+
+    async def stop(self) -> None:
+        """Finish open requests within the shutdown timeout, then stop."""
+        self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.shutdown_timeout_s):
+                await self._engine.idle()
+                await asyncio.sleep(0.05)  # lets the handlers write what the engine has finished
+        for task in self._tasks:
+            task.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/health", self._health),
+            web.get("/ping", self._health),
+            web.post("/ping", self._health),
+            web.get("/version", self._version),
+            web.get("/load", self._load),
+            web.get("/metrics", self._metrics_text),
+            web.get("/v1/models", self._models),
+            web.post("/v1/chat/completions", self._chat),
+            web.post("/v1/completions", self._completions),
+            web.post("/tokenize", self._tokenize),
+            web.post("/detokenize", self._detokenize),
+            web.get("/sim/faults", self._get_faults),
+            web.post("/sim/faults", self._add_fault),
+            web.delete("/sim/faults", self._clear_faults),
+            web.route("*", "/{rest:.*}", self._no_route),
+        ]
+
+    # -- Small routes ----------------------------------------------------------------------------------------
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(status=503 if self.faults.unhealthy() else 200)
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return _json({"version": VERSION})
+
+    async def _load(self, _: web.Request) -> web.Response:
+        return _json({"server_load": self._engine.unfinished})
+
+    async def _metrics_text(self, _: web.Request) -> web.Response:
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self._metrics.text(), headers=headers)
+
+    async def _no_route(self, request: web.Request) -> web.Response:
+        known = {route.path for route in self._routes()}
+        if request.path in known:
+            return _json({"detail": "Method Not Allowed"}, 405)
+        return _json({"detail": "Not Found"}, 404)
+
+    async def _models(self, _: web.Request) -> web.Response:
+        card = {
+            "id": self.options.model,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "vllm",
+            "root": self.options.model,
+            "parent": None,
+            "max_model_len": self.options.max_model_len,
+            "permission": [],
+        }
+        return _json({"object": "list", "data": [card]})
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        data = await _object(request)
+        if isinstance(data.get("messages"), list):
+            tokens = render_chat([(str(m.get("role")), str(m.get("content", ""))) for m in data["messages"]])
+        else:
+            tokens = encode(str(data.get("prompt", "")))
+        length = self.options.max_model_len
+        return _json({"count": len(tokens), "max_model_len": length, "tokens": tokens, "token_strs": None})
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        tokens = (await _object(request)).get("tokens")
+        if not isinstance(tokens, list):
+            return _json(Refusal(400, "tokens must be a list", "Bad Request", "body.tokens").body, 400)
+        return _json({"prompt": decode([int(token) for token in tokens])})
+
+    # -- Faults ----------------------------------------------------------------------------------------------
+
+    async def _get_faults(self, _: web.Request) -> web.Response:
+        armed = [{"kind": f.kind, "value": f.value, "skip": f.skip, "left": f.left} for f in self.faults.armed]
+        return _json({"armed": armed, "kinds": KINDS})
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        try:
+            self.faults.armed.append(parse_fault(str((await _object(request)).get("fault"))))
+        except ConfigError as exc:
+            return _json({"error": str(exc)}, 400)
+        return await self._get_faults(request)
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self.faults.armed.clear()
+        return await self._get_faults(request)
+
+    # -- Generation ------------------------------------------------------------------------------------------
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=True)
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=False)
+
+    async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+        body = await request.read()
+        fault = self.faults.next_request()
+        if fault is not None:
+            early = await _early_fault(request, fault)
+            if early is not None:
+                return early
+        if self._stopping:
+            return _json(Refusal(503, "The server is shutting down", "ServiceUnavailable", None).body, 503)
+        try:
+            content_type = request.headers.get("content-type", "")
+            generation = read_generation(body, content_type, self.options, chat=chat)
+        except Refusal as refusal:
+            return _json(refusal.body, refusal.status)
+        slow = fault.value if fault is not None and fault.kind == "slow" and fault.value else 1.0
+        sequences = [
+            Sequence(
+                prompt,
+                max_tokens=generation.max_tokens,
+                min_tokens=generation.min_tokens,
+                ignore_eos=generation.ignore_eos,
+                seed=generation.seed + copy if generation.seed else 0,
+                slow=slow,
+            )
+            for prompt in generation.prompts
+            for copy in range(generation.n)
+        ]
+        for sequence in sequences:
+            self._engine.submit(sequence)
+        given = request.headers.get("x-request-id") or uuid.uuid4().hex[:16]
+        head = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{given}",
+            "object": "",
+            "created": int(time.time()),
+            "model": self.options.model,
+        }
+        try:
+            if generation.stream:
+                return await self._stream(request, generation, sequences, head, fault)
+            return await self._whole(generation, sequences, head)
+        finally:
+            for sequence in sequences:
+                self._engine.abort(sequence)
+
+    async def _whole(self, generation: Generation, sequences: list[Sequence], head: dict[str, Any]) -> web.Response:
+        head["object"] = "chat.completion" if generation.chat else "text_completion"
+        choices = []
+        for index, sequence in enumerate(sequences):
+            pieces = [piece async for piece in self._pieces(generation, sequence)]
+            text = "".join(piece for piece, _, _ in pieces)
+            tokens = [token for _, ids, _ in pieces for token in ids]
+            stop = pieces[-1][2] if pieces else None
+            if generation.echo:
+                text = decode(sequence.prompt) + text
+            reason = sequence.finish_reason or "stop"
+            choices.append(bodies.whole_choice(generation, index, sequence.prompt, text, tokens, reason, stop))
+        counts = self._usage(generation, sequences, whole=True)
+        return _json(bodies.whole(generation, head, choices, counts))
+
+    @staticmethod
+    def _usage(generation: Generation, sequences: list[Sequence], *, whole: bool) -> dict[str, Any]:
+        prompt = sum(map(len, generation.prompts))
+        return bodies.usage(prompt, sum(len(s.output) for s in sequences), whole=whole)
+
+    async def _pieces(
+        self, generation: Generation, sequence: Sequence
+    ) -> AsyncIterator[tuple[str, list[int], str | None]]:
+        """Yield (text, token ids, stop string that ended it) as tokens come; the last one may have no token."""
+        text = _Text(generation.stop)
+        known = 0
+        while True:
+            await sequence.wait(known)
+            for token in sequence.output[known:]:
+                known += 1
+                piece = text.feed(token)
+                if text.stopped_by is not None:
+                    sequence.end("stop")
+                    yield piece, [token], text.stopped_by
+                    return
+                last = sequence.finish_reason is not None and known == len(sequence.output)
+                yield piece + (text.rest() if last else ""), [token], None
+            if sequence.finish_reason is not None and known == len(sequence.output):
+                if sequence.finish_reason == "stop":
+                    yield text.rest() if not known else "", [], None
+                return
+
+    async def _stream(
+        self,
+        request: web.Request,
+        generation: Generation,
+        sequences: list[Sequence],
+        head: dict[str, Any],
+        fault: Fault | None,
+    ) -> web.StreamResponse:
+        head["object"] = "chat.completion.chunk" if generation.chat else "text_completion"
+        response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        sent = itertools.count(1)
+
+        async def follow(index: int, sequence: Sequence) -> None:
+            first = True
+            pending: tuple[str, list[int], str | None] | None = None
+            async for item in self._pieces(generation, sequence):
+                if first and generation.chat:
+                    await self._event(response, _role_event(generation, head, index, sequence))
+                if pending is not None:
+                    await self._token_event(response, generation, sequence, head, index, pending, first, last=False)
+                    first = False
+                    if fault is not None:
+                        await _stream_fault(request, response, fault, next(sent))
+                else:
+                    first = first and not generation.chat
+                pending = item
+            if pending is not None:
+                await self._token_event(response, generation, sequence, head, index, pending, first, last=True)
+
+        await asyncio.gather(*(follow(index, sequence) for index, sequence in enumerate(sequences)))
+        if generation.include_usage:
+            counts = self._usage(generation, sequences, whole=False)
+            await self._event(
+                response, {**head, "choices": [], "usage": counts, "system_fingerprint": bodies.FINGERPRINT}
+            )
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    async def _token_event(
+        self,
+        response: web.StreamResponse,
+        generation: Generation,
+        sequence: Sequence,
+        head: dict[str, Any],
+        index: int,
+        item: tuple[str, list[int], str | None],
+        first: bool,
+        *,
+        last: bool,
+    ) -> None:
+        text, tokens, stop = item
+        reason = sequence.finish_reason if last else None
+        prompt = sequence.prompt if first else None
+        event = {**head, "choices": [bodies.stream_choice(generation, index, prompt, text, tokens, reason, stop)]}
+        if generation.continuous_usage and generation.include_usage:
+            event["usage"] = bodies.running_usage(generation, sequence.prompt, len(sequence.output))
+        if last and not generation.include_usage:
+            event["system_fingerprint"] = bodies.FINGERPRINT
+        await self._event(response, event)
+
+    @staticmethod
+    async def _event(response: web.StreamResponse, event: dict[str, Any]) -> None:
+        await response.write(b"data: " + _dump(event) + b"\n\n")
+
+
+def _role_event(generation: Generation, head: dict[str, Any], index: int, sequence: Sequence) -> dict[str, Any]:
+    choice = {
+        "index": index,
+        "delta": {"role": "assistant", "content": ""},
+        "logprobs": None,
+        "finish_reason": None,
+    }
+    prompt = generation.prompts[0] if generation.token_ids else None
+    event = {**head, "choices": [choice], "prompt_token_ids": prompt, "prompt_text": None}
+    if generation.continuous_usage and generation.include_usage:
+        event["usage"] = bodies.running_usage(generation, sequence.prompt, 0)
+    return event
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=_dump(value), status=status, headers={"content-type": "application/json"})
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    try:
+        data = await request.json()
+    except ValueError:
+        data = {}
+    return data if isinstance(data, dict) else {}
+
+
+async def _early_fault(request: web.Request, fault: Fault) -> web.Response | None:
+    """Faults that come before the first byte of an answer."""
+    transport = request.transport
+    if fault.kind == "status":
+        return _json(Refusal(int(fault.value or 500), "injected fault", "InternalServerError", None).body,
+                     int(fault.value or 500))  # fmt: skip
+    if fault.kind == "refuse" and transport is not None:
+        transport.abort()
+        await asyncio.sleep(3600)
+    if fault.kind == "garbage" and isinstance(transport, asyncio.Transport):
+        transport.write(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+        transport.close()
+        await asyncio.sleep(3600)
+    if fault.kind == "hang" and fault.value is None:
+        await asyncio.sleep(3600)
+    return None
+
+
+async def _stream_fault(request: web.Request, response: web.StreamResponse, fault: Fault, tokens: int) -> None:
+    """Faults in the middle of a stream, after the chosen number of events with tokens."""
+    if fault.value is None or tokens < fault.value:
+        return
+    transport = request.transport
+    if fault.kind == "die":
+        await asyncio.sleep(0.01)  # so that what was written leaves this process first
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault.kind == "hang":
+        await asyncio.sleep(3600)
+    elif fault.kind == "badjson":
+        await response.write(b"data: {not json\n\n")
+    elif isinstance(transport, asyncio.Transport) and fault.kind in ("cut", "badchunk"):
+        transport.write(b"1f4\r\ndata: {half" if fault.kind == "cut" else b"zz\r\nnot a chunk\r\n")
+        transport.close()
+        await asyncio.sleep(3600)
