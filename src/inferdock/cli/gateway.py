@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from inferdock.app import run_gateway
+from inferdock.app.gateway import run_gateway
 from inferdock.cli.output import note
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.domain.endpoint import EndpointSpec

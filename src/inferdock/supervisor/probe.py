@@ -1,0 +1,58 @@
+"""HTTP questions that the supervisor asks of replicas and of the gateway's admin port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+
+
+class Probe:
+    """A small HTTP client; every method answers None or False instead of raising when nobody is there."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def healthy(self, url: str) -> bool:
+        """Whether ``GET /health`` answers 200."""
+        try:
+            async with self._session.get(f"{url}/health", timeout=_limit(5)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def serves(self, url: str, model: str) -> bool:
+        """Whether the replica lists ``model`` and completes one token with it."""
+        body = {"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        try:
+            async with self._session.get(f"{url}/v1/models", timeout=_limit(10)) as response:
+                listed = [card.get("id") for card in (await response.json()).get("data", [])]
+            if model not in listed:
+                return False
+            async with self._session.post(f"{url}/v1/completions", json=body, timeout=_limit(120)) as response:
+                # 404: a model that does not generate (embeddings) has no such route; its health must do.
+                return response.status in (200, 404)
+        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
+            return False
+
+    async def put_endpoints(self, admin_url: str, endpoints: list[dict[str, str]]) -> bool:
+        """Tell the gateway its endpoints; False when it did not take them."""
+        body = {"endpoints": endpoints}
+        try:
+            async with self._session.put(f"{admin_url}/admin/endpoints", json=body, timeout=_limit(5)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def gateway_status(self, admin_url: str) -> dict[str, Any] | None:
+        """The gateway's status, None when it does not answer."""
+        try:
+            async with self._session.get(f"{admin_url}/admin/status", timeout=_limit(2)) as response:
+                status = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        return status if isinstance(status, dict) else None
+
+
+def _limit(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)

@@ -1,0 +1,95 @@
+"""Where a running platform leaves its logs and says what it is: ``state.json``, for ``inferdock status``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inferdock.domain.errors import ResourceError, UnreachableError
+
+
+def default_state_dir(environment: Mapping[str, str]) -> Path:
+    """``$XDG_STATE_HOME/inferdock``, else ``~/.local/state/inferdock``."""
+    base = environment.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "inferdock"
+
+
+class StateDir:
+    """The folder of one running platform, named after its gateway port."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        self.folder = root / f"up-{port}"
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        try:
+            (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+            self.announce.unlink(missing_ok=True)
+        except OSError as exc:
+            raise ResourceError(
+                f"Cannot write to the state folder {self.folder}: {exc.strerror}.",
+                cure="Choose another with --state-dir.",
+            ) from exc
+
+    @property
+    def announce(self) -> Path:
+        """File in which the gateway says its ports."""
+        return self.folder / "gateway.json"
+
+    @property
+    def gateway_config(self) -> Path:
+        """The merged configuration that the gateway reads."""
+        return self.folder / "gateway.yaml"
+
+    def log(self, name: str) -> Path:
+        """Log file of a child."""
+        return self.folder / "logs" / f"{name}.log"
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Replace ``state.json`` atomically."""
+        write_atomically(self.folder / "state.json", json.dumps(state, indent=1))
+
+    def clear(self) -> None:
+        """Nothing runs any more; the logs stay."""
+        (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that readers see the old or the new one, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def read_state(root: Path, port: int | None) -> dict[str, Any]:
+    """State of the platform that runs on ``port``, or of the only one that runs.
+
+    Raises:
+        UnreachableError: none runs, or several do and no port was given.
+    """
+    pattern = f"up-{port}" if port is not None else "up-*"
+    running = [state for path in sorted(root.glob(f"{pattern}/state.json")) if (state := _read(path)) is not None]
+    if not running:
+        where = f" on port {port}" if port is not None else ""
+        raise UnreachableError(f"No platform is running here{where}.", cure="Start one with `inferdock up`.")
+    if len(running) > 1:
+        ports = ", ".join(str(state.get("port")) for state in running)
+        raise UnreachableError(f"Several platforms are running (ports {ports}).", cure="Choose one with --port.")
+    return running[0]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The state, unless it is damaged or its supervisor is gone."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(int(state["pid"]), 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return state if isinstance(state, dict) else None
