@@ -31,8 +31,8 @@ def load_line(gateway: Mapping[str, Any] | None) -> str:
 def replica_table(rows: list[Mapping[str, Any]]) -> Table:
     """Rows with name, state, detail, url, in_flight, running, waiting, kv."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("replica", "state", "in flight", "running", "waiting", "KV cache", "restarts", "url"):
-        table.add_column(column, no_wrap=True, justify="left" if column in ("replica", "state", "url") else "right")
+    for column in ("replica", "state", "in\nflight", "run-\nning", "wait-\ning", "KV\ncache", "re-\nstarts", "url"):
+        table.add_column(column, justify="left" if column in ("replica", "state", "url") else "right")
     for row in rows:
         state = str(row["state"])
         kv = row.get("kv_cache_usage_ratio")

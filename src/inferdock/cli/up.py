@@ -21,6 +21,7 @@ from inferdock.config.settings import Settings
 from inferdock.supervisor.engine import Machine
 from inferdock.supervisor.model_folder import Model, resolve
 from inferdock.supervisor.preflight import quick_checks, require
+from inferdock.supervisor.replica import ReplicaState
 from inferdock.supervisor.supervisor import View
 
 
@@ -116,7 +117,8 @@ class _LineDisplay:
             note(f"{stamp()} draining: open requests finish, new ones are refused")
         for replica in view.replicas:
             key = (str(replica.state), replica.restarts)
-            if replica.port and self._told.get(replica.name) != key and not view.stopping:
+            stopped = replica.state is ReplicaState.STOPPED
+            if not stopped and self._told.get(replica.name) != key and not view.stopping:
                 self._told[replica.name] = key
                 note(f"{stamp()} {replica_line(replica, view.url)}")
         if view.ready and not self._greeted:
