@@ -168,7 +168,7 @@ def reworded(question: str, rng: random.Random) -> str:
     if rng.random() < 0.25:
         opening = rng.choice(OPENINGS)
         text = opening[0].upper() + opening[1:] + rng.choice((", ", ": ", " ")) + text[0].lower() + text[1:]
-    if rng.random() < 0.15:
+    if len(question.split()) > 2 and rng.random() < 0.15:
         text = text.rstrip("?.!") + " " + rng.choice(CLOSINGS) + text[len(text.rstrip("?.!")) :]
     return _dressed(text, rng)
 

