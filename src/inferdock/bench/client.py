@@ -73,7 +73,6 @@ def session(api_key: str | None, timeout_s: float) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         headers=headers,
-        auto_decompress=False,
     )
 
 

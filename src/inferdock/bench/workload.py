@@ -13,7 +13,11 @@ from pathlib import Path
 from inferdock.domain.errors import ConfigError
 
 Length = Callable[[random.Random], int]
-_WORDS = ["what", "how", "why", "when", "where", "which", "model", "token", "request", "answer", "stream", "replica", "gateway", "release", "version", "latency", "cost", "cache", "scale", "traffic", "queue", "batch", "weight", "number", "system", "server", "client", "engine", "memory", "budget", "window", "report", "limit"]  # fmt: skip
+_TEXT = """
+what how why when where which model token request answer stream replica gateway release version latency cost cache
+scale traffic queue batch weight number system server client engine memory budget window report limit
+"""
+_WORDS = tuple(_TEXT.split())
 _SPELLING = re.compile(r"(\d+)|uniform:(\d+):(\d+)|lognormal:(\d+):(\d+(?:\.\d+)?)")
 
 
