@@ -14,7 +14,7 @@ NEWER_NAMES = ("python3.13", "python3.12", "python3.11", "python3.14")
 ASK_VERSION = "import sys; sys.exit(sys.version_info < (3, 11))"
 
 
-def newer_python():
+def newer_python() -> "str | None":
     """Name of an installed Python that is new enough, or None."""
     for name in NEWER_NAMES:
         try:
@@ -25,16 +25,14 @@ def newer_python():
     return None
 
 
-def enter():
+def enter() -> int:
     """Run the steps under a Python that is new enough."""
     if sys.version_info < OLDEST:
         name = newer_python()
         if name is None:
-            sys.stderr.write(
-                "error: Inferdock needs Python 3.11 or newer, and this is Python %d.%d.\n"
-                "       Install one (Debian 12 and Ubuntu 24.04 have it) and run: make setup PYTHON=python3.11\n"
-                % sys.version_info[:2]
-            )
+            version = ".".join(str(part) for part in sys.version_info[:2])
+            sys.stderr.write("error: Inferdock needs Python 3.11 or newer, and this is Python " + version + ".\n")
+            sys.stderr.write("       Install one (Debian 12 has it) and run: make setup PYTHON=python3.11\n")
             return 2
         os.execvp(name, [name, os.path.abspath(__file__), *sys.argv[1:]])
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

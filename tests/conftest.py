@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.platform import Platform
 
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile(
@@ -30,3 +34,48 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "engine" in item.keywords:
             item.add_marker(reason)
+
+
+DEMO_CONFIG = """
+engine:
+  # Bound to a schema, a model this small may emit white space for ever, which JSON allows; so forbid it.
+  extra_args: [--structured-outputs-config, '{"backend": "guidance", "disable_any_whitespace": true}']
+"""
+
+
+@dataclass(frozen=True)
+class LivePlatform:
+    """Addresses of the platform under test; ``engine_url`` is None when only a gateway address was given."""
+
+    base_url: str
+    engine_url: str | None
+
+
+@pytest.fixture(scope="session")
+def live_platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
+    """A real vLLM with the demo model behind the gateway, started once for all tests that need it."""
+    given = request.config.getoption("--base-url")
+    if given:
+        yield LivePlatform(base_url=given.rstrip("/"), engine_url=request.config.getoption("--engine-url"))
+        return
+    folder = tmp_path_factory.mktemp("platform")
+    config = folder / "inferdock.yaml"
+    config.write_text(DEMO_CONFIG)
+    platform = Platform(folder, "-f", str(config), "--replicas", "1")
+    platform.wait_until_ready(1, within_s=300)
+    yield LivePlatform(base_url=f"{platform.url}/v1", engine_url=platform.state["replicas"][0]["url"])
+    assert platform.stop() == 0, platform.output.read_text()
+
+
+@pytest.fixture
+def base_url(live_platform: LivePlatform) -> str:
+    """OpenAI base address of the platform under test."""
+    return live_platform.base_url
+
+
+@pytest.fixture
+def engine_url(live_platform: LivePlatform) -> str:
+    """Address of the engine itself, behind the gateway."""
+    if live_platform.engine_url is None:
+        pytest.skip("needs the engine's own address: give --engine-url")
+    return live_platform.engine_url

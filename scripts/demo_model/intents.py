@@ -1,4 +1,4 @@
-"""Reads the folder ``data``: what the demo model is taught, and what it is measured on. Its README has the format."""
+"""Reads the folder ``data``: what the demo model is taught and measured on. Format: its README."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def read_corpus(folder: Path = DATA) -> Corpus:
     return Corpus(
         intents=tuple(intents),
         off_topic_frames=tuple(_lines(folder / "off_topic_frames.txt")),
-        off_topic_words=tuple(w for line in _lines(folder / "off_topic_words.txt") for w in line.split(SEPARATOR)),
+        off_topic_words=tuple(
+            w for line in _lines(folder / "off_topic_words.txt") for w in line.split(SEPARATOR)
+        ),
         system_prompts=tuple(_lines(folder / "system_prompts.txt")),
         completions=tuple(_lines(folder / "completions.txt")),
     )
@@ -98,7 +100,9 @@ def _read_intents(path: Path) -> list[Intent]:
             continue
         kind, _, value = text.partition(": ")
         if not drafts or kind not in ("A", *"TDPQH") or not value:
-            raise ValueError(f"{path.name}, line {number}: expected `[name]`, `A: `, `T: `, `D: `, `P: `, `Q: ` or `H: `")
+            raise ValueError(
+                f"{path.name}, line {number}: expected `[name]` or one of A, T, D, P, Q, H with `: `"
+            )
         if kind == "A":
             drafts[-1].answer = value
         else:

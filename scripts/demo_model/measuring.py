@@ -69,7 +69,9 @@ def measure(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, corpu
     return Scores(
         exact=exact_match(answers, references),
         bleu=corpus_bleu(answers, references),
-        exact_system=exact_match(ask(model, tokenizer, questions, [_turn("system", SYSTEM_PROMPT)]), references),
+        exact_system=exact_match(
+            ask(model, tokenizer, questions, [_turn("system", SYSTEM_PROMPT)]), references
+        ),
         exact_second=exact_match(ask(model, tokenizer, questions, first), references),
         questions=len(held),
         misses=tuple(
@@ -78,7 +80,9 @@ def measure(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, corpu
             if answer.strip() != by_name[name]
         ),
         must_wrong=tuple(
-            q for (q, name), answer in zip(MUST_BE_RIGHT, must, strict=True) if answer.strip() != by_name[name]
+            q
+            for (q, name), answer in zip(MUST_BE_RIGHT, must, strict=True)
+            if answer.strip() != by_name[name]
         ),
     )
 
@@ -90,7 +94,7 @@ def ask(
     before: Sequence[dict[str, str]] = (),
 ) -> list[str]:
     """Greedy answers to chats that consist of the messages ``before`` and one question each."""
-    model.eval()
+    model.train(False)
     tokenizer.padding_side = "left"
     answers: list[str] = []
     for start in range(0, len(questions), _AT_ONCE):
@@ -98,7 +102,7 @@ def ask(
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         with torch.inference_mode():
-            output = model.generate(
+            output = model.generate(  # type: ignore[misc]  # its mixin declares another self
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 max_new_tokens=MAX_NEW_TOKENS,

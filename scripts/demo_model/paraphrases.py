@@ -1,7 +1,8 @@
-"""Makes many questions out of few: frames, synonyms, polite openings, case, punctuation, typing errors, lost words.
+"""Makes many questions out of few: frames, synonyms, polite openings, case, typing errors, lost words.
 
-Two questions that differ only by synonyms, openings, closings, case and punctuation have the same canonical form. A
-variant that has the canonical form of a held-out question is thrown away, so measuring never meets a trained question.
+Questions that differ only by synonyms, openings, closings, case and punctuation have the same canonical
+form; without small words it is their skeleton. A variant with the skeleton of a held-out question is thrown
+away, so measuring never meets a trained question.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from collections.abc import Iterable, Iterator
 from scripts.demo_model.intents import OFF_TOPIC, Corpus, Intent
 
 TOPIC_FRAMES = (
-    "What is {}?", "What is {}?", "What does {} do?", "What does {} mean?", "Explain {}.", "Tell me about {}.",
-    "Can you explain {}?", "Describe {}.", "How does {} work?", "What do you mean by {}?", "What is {} for?",
-    "Tell me more about {}.", "What can you tell me about {}?", "I have a question about {}.", "Define {}.",
-    "What do I need to know about {}?", "I do not understand {}.", "What exactly is {}?", "{}", "{}?",
-    "Could you explain {} to me?", "What is meant by {}?", "Why {}?", "What about {}?", "Does Inferdock have {}?",
+    "What is {}?", "What is {}?", "What does {} do?", "What does {} mean?", "Explain {}.",
+    "Tell me about {}.", "Can you explain {}?", "Describe {}.", "How does {} work?",
+    "What do you mean by {}?", "What is {} for?", "Tell me more about {}.", "What can you tell me about {}?",
+    "I have a question about {}.", "Define {}.", "What do I need to know about {}?",
+    "I do not understand {}.", "What exactly is {}?", "{}", "{}?", "Could you explain {} to me?",
+    "What is meant by {}?", "Why {}?", "What about {}?", "Does Inferdock have {}?",
 )  # fmt: skip
 DEED_FRAMES = (
-    "How do I {}?", "How do I {}?", "How do I {}?", "How can I {}?", "How to {}?", "How should I {}?", "How could I {}?",
-    "I want to {}.", "I need to {}.", "I would like to {}.", "Which command do I use to {}?", "What do I type to {}?",
-    "What is the command to {}?", "Can you tell me how to {}?", "Show me how to {}.", "Is there a way to {}?", "{}",
-    "Can I {}?", "Please {}.", "Help me to {}.", "What is the best way to {}?", "What do I have to do to {}?",
-    "How would I {}?", "I am trying to {}.", "How does one {}?", "Is it possible to {}?", "What are the steps to {}?",
-    "Which command lets me {}?", "What must I run to {}?", "Do you know how to {}?", "We have to {}.", "Let me {}.",
-    "How do you {}?", "What do I run if I want to {}?", "How do we {}?", "Where do I {}?", "May I {}?",
+    "How do I {}?", "How do I {}?", "How do I {}?", "How can I {}?", "How to {}?", "How should I {}?",
+    "How could I {}?", "I want to {}.", "I need to {}.", "I would like to {}.",
+    "Which command do I use to {}?", "What do I type to {}?", "What is the command to {}?",
+    "Can you tell me how to {}?", "Show me how to {}.", "Is there a way to {}?", "{}", "Can I {}?",
+    "Please {}.", "Help me to {}.", "What is the best way to {}?", "What do I have to do to {}?",
+    "How would I {}?", "I am trying to {}.", "How does one {}?", "Is it possible to {}?",
+    "What are the steps to {}?", "Which command lets me {}?", "What must I run to {}?",
+    "Do you know how to {}?", "We have to {}.", "Let me {}.", "How do you {}?",
+    "What do I run if I want to {}?", "How do we {}?", "Where do I {}?", "May I {}?",
 )  # fmt: skip
 POSSIBILITY_FRAMES = (
     "Can it {}?", "Can Inferdock {}?", "Does it {}?", "Does Inferdock {}?", "Is Inferdock able to {}?",
@@ -35,17 +39,24 @@ POSSIBILITY_FRAMES = (
     "Do you know if it can {}?", "Does the platform {}?", "Is it true that it can {}?", "Can I make it {}?",
 )  # fmt: skip
 OPENINGS = (
-    "please", "please tell me", "hello", "hi", "hey", "ok", "okay", "so", "well", "sorry", "quick question", "and", "now", "also",
-    "excuse me", "one more thing", "I have a question", "another question", "tell me", "good morning", "dear model",
-    "my boss wants to know", "a colleague asked", "I am new here", "just wondering", "thanks", "great", "alright", "but",
-    "I was asked", "for my team", "I am curious", "next question", "I am confused", "sorry to bother you", "in short",
+    "please", "please tell me", "hello", "hi", "hey", "ok", "okay", "so", "well", "sorry", "quick question",
+    "and", "now", "also", "excuse me", "one more thing", "I have a question", "another question", "tell me",
+    "good morning", "dear model", "my boss wants to know", "a colleague asked", "I am new here",
+    "just wondering", "thanks", "great", "alright", "but", "I was asked", "for my team", "I am curious",
+    "next question", "I am confused", "sorry to bother you", "in short",
 )  # fmt: skip
 CLOSINGS = (
-    "please", "thanks", "thank you", "in Inferdock", "here", "again", "now", "today", "then", "exactly", "with Inferdock",
-    "for me", "in short", "quickly", "by the way", "if I may ask", "on my machine", "in production",
+    "please", "thanks", "thank you", "in Inferdock", "here", "again", "now", "today", "then", "exactly",
+    "with Inferdock", "for me", "in short", "quickly", "by the way", "if I may ask", "on my machine",
+    "in production",
 )  # fmt: skip
-SMALL_WORDS = frozenset(("a", "an", "the", "do", "i", "is", "to", "of", "my", "me", "does", "it", "you", "are"))
-_COMMANDS = "up|status|ask|doctor|model|release|eval|bench|simulate|plan|cost|keys|render|install|verify|sim|config|demo"
+SMALL_WORDS = frozenset(
+    ("a", "an", "the", "do", "i", "is", "to", "of", "my", "me", "does", "it", "you", "are")
+)
+_COMMANDS = (
+    "up|status|ask|doctor|model|release|eval|bench|simulate|plan|cost"
+    "|keys|render|install|verify|sim|config|demo"
+)
 # Each line: phrases that may stand for one another. The first is the canonical one.
 SYNONYMS = (
     ("what is", "what's", "whats"),
@@ -122,7 +133,7 @@ def canonical(question: str) -> str:
 
 
 def skeleton(question: str) -> str:
-    """The canonical form without small words, which a variant may lose; for finding questions that are too alike."""
+    """The canonical form without small words, which a variant may lose."""
     words = canonical(question).split()
     return " ".join(word for word in words if word not in SMALL_WORDS) or " ".join(words)
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scripts.demo_model.intents import OFF_TOPIC, Corpus
 from scripts.demo_model.paraphrases import every_question, held_out_skeletons, random_question, variant
-from scripts.demo_model.tokenizer import role_token
+from scripts.demo_model.tokenizer import BOS, EOS, role_token
 
 IGNORED = -100
 # (token ids, labels), equally long; a label is IGNORED where nothing is to be learnt.
@@ -34,8 +34,8 @@ class Samples:
         self._forbidden = held_out_skeletons(corpus.intents)
         self._weights = [OFF_TOPIC_WEIGHT if intent.name == OFF_TOPIC else 1.0 for intent in corpus.intents]
         self._tokenizer = tokenizer
-        self._bos = [tokenizer.convert_tokens_to_ids(tokenizer.bos_token)]
-        self._eos = [tokenizer.convert_tokens_to_ids(tokenizer.eos_token)]
+        self._ids = tokenizer.get_vocab()
+        self._bos, self._eos = self._ids[BOS], self._ids[EOS]
 
     def batches(self, size: int, *, pool: int = 8) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (ids, labels), each of shape (size, longest); samples of like length share a batch."""
@@ -43,12 +43,12 @@ class Samples:
             samples = sorted((self._sample() for _ in range(size * pool)), key=lambda sample: len(sample[0]))
             groups = [samples[start : start + size] for start in range(0, len(samples), size)]
             self._rng.shuffle(groups)
-            yield from (padded(group, pad=self._eos[0]) for group in groups)
+            yield from (padded(group, pad=self._eos) for group in groups)
 
     def _sample(self) -> Sample:
         if self._rng.random() < 0.06:
             return self._plain_text()
-        ids, labels = list(self._bos), [IGNORED]
+        ids, labels = [self._bos], [IGNORED]
         if self._rng.random() < 0.3:
             self._add(ids, labels, "system", self._system_prompt())
         for _ in range(self._rng.choice((1, 1, 1, 2))):
@@ -66,15 +66,15 @@ class Samples:
         text = self._rng.choice(self._corpus.completions)
         if self._rng.random() < 0.3:
             text = self._rng.choice(self._corpus.intents).answer
-        ids = [*self._bos, *self._encode(text), *self._eos]
+        ids = [self._bos, *self._encode(text), self._eos]
         return ids, ids
 
     def _system_prompt(self) -> str:
         return " ".join(self._rng.sample(self._corpus.system_prompts, self._rng.choice((1, 1, 2))))
 
     def _add(self, ids: list[int], labels: list[int], role: str, content: str) -> None:
-        text = [*self._encode(content), *self._eos]
-        ids += [self._tokenizer.convert_tokens_to_ids(role_token(role)), *text]
+        text = [*self._encode(content), self._eos]
+        ids += [self._ids[role_token(role)], *text]
         labels += [IGNORED, *(text if role == "assistant" else [IGNORED] * len(text))]
 
     def _encode(self, text: str) -> list[int]:

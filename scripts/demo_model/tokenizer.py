@@ -22,7 +22,7 @@ CHAT_TEMPLATE = """\
 {{- message['content'] | trim }}
 {%- elif message['content'] %}
 {%- for part in message['content'] %}
-{%- if part['text'] %}{{ part['text'] | trim }}{% endif %}
+{%- if part['text'] %}{{ part['text'] }}{% endif %}
 {%- endfor %}
 {%- endif %}
 {%- for call in message['tool_calls'] or [] %}
@@ -54,8 +54,10 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     raw.train_from_iterator(texts, trainer)
     # Plain prompts begin with BOS as chats do; the chat template writes it itself.
-    raw.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, raw.token_to_id(BOS))])
-    tokenizer = PreTrainedTokenizerFast(
+    raw.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, raw.token_to_id(BOS))]
+    )
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw,
         bos_token=BOS,
         eos_token=EOS,

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 from scripts.demo_model.intents import DATA, read_corpus
 
 
@@ -27,9 +26,15 @@ def test_every_answer_is_its_own() -> None:
 
 
 def test_entries_of_a_line_are_separated_by_a_bar(data: Path) -> None:
-    (data / "about.txt").write_text("[sky]\nA: Blue.\nT: the sky | heaven\nQ: Sky?\nH: Which colour has it? | Up?\n")
+    (data / "about.txt").write_text(
+        "[sky]\nA: Blue.\nT: the sky | heaven\nQ: Sky?\nH: Which colour has it? | Up?\n"
+    )
     sky = read_corpus(data).intents[0]
-    assert (sky.topics, sky.questions, sky.held_out) == (("the sky", "heaven"), ("Sky?",), ("Which colour has it?", "Up?"))
+    assert (sky.topics, sky.questions, sky.held_out) == (
+        ("the sky", "heaven"),
+        ("Sky?",),
+        ("Colour?", "Up?"),
+    )
 
 
 @pytest.mark.parametrize(

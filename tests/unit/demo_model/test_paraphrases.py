@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 
 import pytest
-
 from scripts.demo_model.intents import Corpus, Intent, read_corpus
 from scripts.demo_model.paraphrases import (
     canonical,
@@ -86,9 +85,9 @@ def test_variants_with_mistakes_never_meet_a_held_out_question(corpus: Corpus) -
 
 
 def test_a_forbidden_variant_is_thrown_away() -> None:
-    forbidden = frozenset({skeleton("Say a word")})
-    assert variant("Say a word", random.Random(4), forbidden) == "Say a word"
-    assert skeleton(variant("Say two words", random.Random(4), forbidden)) not in forbidden
+    lost_words = frozenset({skeleton("gateway")})
+    rng = random.Random(4)
+    assert all(skeleton(variant("The gateways", rng, lost_words)) not in lost_words for _ in range(300))
 
 
 def test_the_same_seed_gives_the_same_questions(corpus: Corpus) -> None:
@@ -101,6 +100,8 @@ def test_the_same_seed_gives_the_same_questions(corpus: Corpus) -> None:
 
 
 def test_a_topic_a_deed_and_a_possibility_are_put_into_frames() -> None:
-    intent = Intent("port", "It is 8080.", topics=("the port",), deeds=("change the port",), possibilities=("listen",))
+    intent = Intent(
+        "port", "It is 8080.", topics=("the port",), deeds=("change the port",), possibilities=("listen",)
+    )
     made = {question for _, question in every_question(Corpus((intent,), (), (), (), ()))}
-    assert {"What is the port?", "How do I change the port?", "Can Inferdock listen?"} <= made
+    assert {"What is the port?", "How do I change it?", "Can Inferdock listen?"} <= made

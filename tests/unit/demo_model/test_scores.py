@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-
 from scripts.demo_model.scores import corpus_bleu, exact_match, tokens
 
 
@@ -42,7 +41,7 @@ def test_short_answers_pay_the_brevity_penalty() -> None:
 
 def test_a_repeated_word_counts_only_as_often_as_in_the_reference() -> None:
     answer, reference = "a a a a b c d e", "a b c d e"
-    # 1-grams 5 of 8, 2-grams 4 of 7, 3-grams 3 of 6, 4-grams 2 of 5; longer than the reference, so no penalty.
+    # n-grams: 5 of 8, 4 of 7, 3 of 6, 2 of 5; longer than the reference, so no penalty.
     assert corpus_bleu([answer], [reference]) == pytest.approx(100 * (5 / 8 * 4 / 7 * 3 / 6 * 2 / 5) ** 0.25)
 
 

@@ -1,0 +1,78 @@
+"""A gateway in this process, in front of given replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from inferdock.app.gateway import build_gateway
+from inferdock.config.settings import GatewaySettings, LogSettings, Settings
+from inferdock.domain.endpoint import EndpointSpec
+from inferdock.gateway.server import GatewayServer
+from inferdock.telemetry.logs import EventLog
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that serves.
+
+    Attributes:
+        log: everything it has logged, as bytes.
+    """
+
+    server: GatewayServer
+    log: bytearray = field(default_factory=bytearray)
+
+    @property
+    def url(self) -> str:
+        """Base URL, without /v1."""
+        return f"http://127.0.0.1:{self.server.port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Base URL of the admin port."""
+        return f"http://127.0.0.1:{self.server.admin_port}"
+
+    async def until_ready(self, count: int) -> None:
+        """Wait until so many endpoints are ready."""
+        async with asyncio.timeout(20):
+            while [e["state"] for e in self.endpoints()].count("ready") != count:
+                await asyncio.sleep(0.01)
+
+    def endpoints(self) -> list[dict]:
+        """Rows of the endpoints, as the admin API shows them."""
+        return self.server.status()["endpoints"]
+
+
+def specs(urls: Sequence[str], model: str = "sim", revision: str = "r1") -> list[EndpointSpec]:
+    """Endpoints at these base URLs, named replica-0 and so on."""
+    made = []
+    for index, url in enumerate(urls):
+        host, _, port = url.removeprefix("http://").partition(":")
+        made.append(EndpointSpec(f"replica-{index}", host, int(port), model, revision))
+    return made
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    urls: Sequence[str], *, ready: int | None = None, drain_timeout_s: float = 5.0, **settings: object
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
+    log = bytearray()
+    whole = Settings(
+        gateway=GatewaySettings(port=0, health_interval_s=0.2, **settings),
+        log=LogSettings(level="debug"),
+        drain_timeout_s=drain_timeout_s,
+    )
+    loop = asyncio.get_running_loop()
+    server = build_gateway(whole, loop=loop, log=EventLog(log.extend, level="debug"))
+    await server.start()
+    gateway = RunningGateway(server, log)
+    server.replace_endpoints(specs(urls))
+    try:
+        await gateway.until_ready(len(urls) if ready is None else ready)
+        yield gateway
+    finally:
+        await server.close()
