@@ -2,8 +2,8 @@
 
 ::
 
-    starting --ready--> ready --death--> waiting --pause over--> starting
-        `------death or time-out----------^
+    starting --answers, and the gateway uses it--> ready --death--> waiting --pause over--> starting
+        `-------------death or time-out---------------------------------^
     any --stop--> stopped
 """
 
@@ -14,7 +14,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from inferdock.supervisor.child import Child
 from inferdock.supervisor.engine import Launch
 from inferdock.supervisor.probe import Probe
 
-POLL_S = 0.25
+POLL_S = 0.1
 STABLE_AFTER_S = 60.0
 """A replica that served this long starts over with the shortest pause when it dies."""
 
@@ -64,6 +64,7 @@ class Replica:
         restarts: starts after the first.
         failed_starts: starts in a row that did not become ready.
         problem: why it died last, "" if it never did.
+        serves: it has answered a real completion, so the gateway may use it.
     """
 
     def __init__(
@@ -77,10 +78,15 @@ class Replica:
         lifeline_fd: int,
         probe: Probe,
         changed: Callable[[Replica], None],
+        admitted: Callable[[Replica], Awaitable[bool]],
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """``launch`` gives the command for (index, port); ``changed`` is called after each change of state."""
+        """Collaborators.
+
+        ``launch`` gives the command for (index, port); ``changed`` is called after each change of state;
+        ``admitted`` says whether the gateway takes requests to it by now.
+        """
         self.index = index
         self.name = f"replica-{index}"
         self.state = ReplicaState.STOPPED
@@ -90,6 +96,7 @@ class Replica:
         self.restarts = 0
         self.failed_starts = 0
         self.problem = ""
+        self.serves = False
         self.log = log
         self._deaths = 0
         self._model = model
@@ -98,6 +105,7 @@ class Replica:
         self._lifeline_fd = lifeline_fd
         self._probe = probe
         self._changed = changed
+        self._admitted = admitted
         self._clock = clock
         self._jitter = jitter
         self._child: Child | None = None
@@ -150,6 +158,7 @@ class Replica:
             else:
                 self.failed_starts += 1
         finally:
+            self.serves = False
             death.cancel()
 
     async def _becomes_ready(self, child: Child, death: asyncio.Task[int]) -> bool:
@@ -159,7 +168,9 @@ class Replica:
                 self.problem = f"It was not ready within {self._engine.startup_timeout_s:g} s."
                 await child.stop(2.0)
                 return False
-            if await self._probe.healthy(self.url) and await self._probe.serves(self.url, self._model):
+            if not self.serves and await self._probe.healthy(self.url):
+                self.serves = await self._probe.serves(self.url, self._model)
+            if self.serves and await self._admitted(self):
                 return True
             await asyncio.wait([death], timeout=POLL_S)
         self.problem = child.why()

@@ -100,6 +100,7 @@ class Supervisor:
                 lifeline_fd=self._lifeline_read,
                 probe=probe,
                 changed=self._replica_changed,
+                admitted=self._admitted,
             )
             for index in range(settings.engine.replicas)
         )
@@ -233,14 +234,24 @@ class Supervisor:
         while True:
             await self._endpoints_changed.wait()
             self._endpoints_changed.clear()
-            endpoints = [
-                {"name": r.name, "url": r.url, "model": self._model.name, "revision": self._model.revision}
-                for r in self._replicas
-                if r.state is ReplicaState.READY
-            ]
-            if not await self._probe.put_endpoints(self.view().admin_url, endpoints):
+            if not await self._put_endpoints():
                 self._endpoints_changed.set()
                 await asyncio.sleep(0.3)
+
+    async def _put_endpoints(self) -> bool:
+        endpoints = [
+            {"name": r.name, "url": r.url, "model": self._model.name, "revision": self._model.revision}
+            for r in self._replicas
+            if r.serves
+        ]
+        return await self._probe.put_endpoints(self.view().admin_url, endpoints)
+
+    async def _admitted(self, replica: Replica) -> bool:
+        """Offer a replica to the gateway, and say whether it sends requests there."""
+        await self._put_endpoints()
+        status = await self._probe.gateway_status(self.view().admin_url)
+        rows = status["endpoints"] if status is not None else []
+        return any(row["url"] == replica.url and row["state"] == "ready" for row in rows)
 
     async def _keep_status(self) -> None:
         while True:

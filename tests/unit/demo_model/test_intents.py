@@ -26,9 +26,7 @@ def test_every_answer_is_its_own() -> None:
 
 
 def test_entries_of_a_line_are_separated_by_a_bar(data: Path) -> None:
-    (data / "about.txt").write_text(
-        "[sky]\nA: Blue.\nT: the sky | heaven\nQ: Sky?\nH: Which colour has it? | Up?\n"
-    )
+    (data / "about.txt").write_text("[sky]\nA: Blue.\nT: the sky | heaven\nQ: Sky?\nH: Colour? | Up?\n")
     sky = read_corpus(data).intents[0]
     assert (sky.topics, sky.questions, sky.held_out) == (
         ("the sky", "heaven"),

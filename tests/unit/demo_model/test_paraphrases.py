@@ -100,8 +100,6 @@ def test_the_same_seed_gives_the_same_questions(corpus: Corpus) -> None:
 
 
 def test_a_topic_a_deed_and_a_possibility_are_put_into_frames() -> None:
-    intent = Intent(
-        "port", "It is 8080.", topics=("the port",), deeds=("change the port",), possibilities=("listen",)
-    )
+    intent = Intent("port", "It is 8080.", topics=("the port",), deeds=("change the port",), possibilities=("listen",))
     made = {question for _, question in every_question(Corpus((intent,), (), (), (), ()))}
-    assert {"What is the port?", "How do I change it?", "Can Inferdock listen?"} <= made
+    assert {"What is the port?", "How do I change the port?", "Can Inferdock listen?"} <= made

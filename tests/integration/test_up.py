@@ -1,0 +1,249 @@
+"""``inferdock up`` as a person meets it: ready, served, drained, killed, and every bad start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.platform import Platform
+
+SIM = ("--engine", "sim")
+SLOW_TOKENS = "engine: {sim: {itl_s: 0.02}}\n"
+
+
+def family(pid: int) -> set[int]:
+    """A process and its descendants, read from /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            parent = int(entry.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found, queue = {pid}, [pid]
+    while queue:
+        for child in children.get(queue.pop(), []):
+            found.add(child)
+            queue.append(child)
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run (zombies do not)."""
+    left = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z":
+                left.add(pid)
+    return left
+
+
+def wait_gone(pids: set[int], within_s: float) -> set[int]:
+    deadline = time.monotonic() + within_s
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive(pids)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start platforms; whatever a test leaves is ended."""
+    started: list[Platform] = []
+
+    def starter(*arguments: str, replicas: int = 1, config: str = "", within_s: float = 60) -> Platform:
+        folder = tmp_path / f"platform-{len(started)}"
+        folder.mkdir()
+        (folder / "inferdock.yaml").write_text(config)
+        platform = Platform(folder, "-f", str(folder / "inferdock.yaml"), "--replicas", str(replicas), *arguments)
+        started.append(platform)
+        platform.wait_until_ready(replicas, within_s)
+        return platform
+
+    yield starter
+    for platform in started:
+        pids = family(platform.process.pid) if platform.process.poll() is None else set()
+        platform.kill()
+        assert not wait_gone(pids, 10)
+
+
+async def stream(http: aiohttp.ClientSession, url: str, model: str, tokens: int, started: list | None = None) -> str:
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "What is a canary?"}],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    text = b""
+    async with http.post(f"{url}/v1/chat/completions", json=body) as response:
+        async for data in response.content.iter_any():
+            text += data
+            if started is not None and response not in started:
+                started.append(response)
+    return text.decode()
+
+
+async def interrupted_streams(platform: Platform, tokens: int, count: int = 50) -> list[str]:
+    """Open streams, press Ctrl-C once all have begun, and return what each got."""
+    url, model = platform.url, platform.state["model"]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        started: list = []
+        streams = [asyncio.create_task(stream(http, url, model, tokens, started)) for _ in range(count)]
+        while len(started) < count:
+            await asyncio.sleep(0.02)
+        platform.process.send_signal(signal.SIGINT)
+        return await asyncio.gather(*streams)
+
+
+def one_answer(platform: Platform) -> str:
+    async def ask() -> str:
+        async with aiohttp.ClientSession() as http:
+            return await stream(http, platform.url, platform.state["model"], 5)
+
+    return asyncio.run(ask())
+
+
+def test_fifty_open_streams_finish_on_ctrl_c_and_nothing_is_left(start):
+    platform = start(*SIM, replicas=2, config=SLOW_TOKENS)
+    pids = family(platform.process.pid)
+    texts = asyncio.run(interrupted_streams(platform, tokens=100))
+    assert [text.endswith("data: [DONE]\n\n") for text in texts] == [True] * 50
+    assert platform.process.wait(30) == 0
+    assert not wait_gone(pids, 5)
+
+
+def test_kill_9_of_the_supervisor_leaves_nothing(start):
+    platform = start(*SIM, replicas=2)
+    pids = family(platform.process.pid)
+    platform.process.kill()
+    platform.process.wait()
+    assert not wait_gone(pids, 5)
+
+
+def test_a_second_signal_stops_at_once(start):
+    platform = start(*SIM, config="engine: {sim: {ttft_s: 60}}\n", within_s=120)
+    platform.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    platform.process.send_signal(signal.SIGTERM)
+    assert platform.process.wait(20) in (0, 130)
+
+
+def test_a_killed_replica_is_restarted_and_serves_again(start):
+    platform = start(*SIM)
+    replica = platform.state["replicas"][0]
+    (engine,) = family(replica["pid"]) - {replica["pid"]}
+    os.kill(engine, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while platform.state["replicas"][0]["restarts"] == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    platform.wait_until_ready(1, 30)
+    time.sleep(0.5)
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
+    assert platform.stop() == 0
+
+
+def test_a_killed_gateway_comes_back_on_its_port(start):
+    platform = start(*SIM)
+    url = platform.url
+    gateway = json.loads((platform.state_dir / "up-0" / "gateway.json").read_text())["pid"]
+    os.kill(gateway, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    answer = ""
+    while not answer and time.monotonic() < deadline:
+        with contextlib.suppress(aiohttp.ClientError):
+            answer = one_answer(platform)
+            answer = answer if answer.endswith("[DONE]\n\n") else ""
+        time.sleep(0.1)
+    assert answer
+    assert platform.url == url
+    assert platform.stop() == 0
+
+
+def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "inferdock.cli.main", "up", *arguments]
+    base = {key: value for key, value in os.environ.items() if not key.startswith("INFERDOCK_")}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=base | environment, check=False)
+
+
+def test_a_port_in_use_is_one_sentence_and_exit_5():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        result = up(*SIM, "--port", str(holder.getsockname()[1]))
+    assert result.returncode == 5
+    assert "is in use by" in result.stderr
+    assert "--port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--model", "/nowhere"), 4, "There is no model folder"),
+        (("--model", "name@1.0"), 4, "names a version"),
+        (("--max-model-len", "999999"), 4, "was made for"),
+        (("--replicas", "0"), 3, "engine.replicas"),
+        (("-f", "/nowhere.yaml"), 3, "Cannot read the configuration file"),
+    ],
+)
+def test_bad_starts_say_what_to_do(arguments, status, words):
+    result = up(*SIM, "--port", "0", *arguments)
+    assert (result.returncode, words in result.stderr) == (status, True), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_key_in_the_environment_is_refused_with_the_nearest_right_one():
+    result = up(*SIM, INFERDOCK_GATEWAY__PROT="1")
+    assert result.returncode == 3
+    assert "INFERDOCK_GATEWAY__PORT" in result.stderr
+
+
+def test_an_engine_that_never_starts_ends_with_its_reason(tmp_path):
+    config = tmp_path / "inferdock.yaml"
+    config.write_text("engine: {extra_args: [--no-such-flag], restart_backoff_s: 0.1}\n")
+    result = up(*SIM, "-f", str(config), "--port", "0", "--state-dir", str(tmp_path))
+    assert result.returncode == 6
+    assert "No replica could be started." in result.stderr
+    assert "replica-0.log" in result.stderr
+
+
+def test_status_shows_the_platform_and_says_when_there_is_none(start, tmp_path):
+    platform = start(*SIM, replicas=2)
+    command = [sys.executable, "-m", "inferdock.cli.main", "status", "-o", "json", "--state-dir"]
+    shown = subprocess.run([*command, str(platform.state_dir)], capture_output=True, text=True, check=True, timeout=60)
+    assert [r["state"] for r in json.loads(shown.stdout)["replicas"]] == ["ready", "ready"]
+    assert platform.stop() == 0
+    absent = subprocess.run(
+        [*command, str(platform.state_dir)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (absent.returncode, "inferdock up" in absent.stderr) == (7, True)
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_real_engine_fifty_open_streams_finish_on_ctrl_c(start):
+    platform = start(within_s=300)
+    pids = family(platform.process.pid)
+    texts = asyncio.run(interrupted_streams(platform, tokens=200))
+    assert [text.endswith("data: [DONE]\n\n") for text in texts] == [True] * 50
+    assert platform.process.wait(60) == 0
+    assert not wait_gone(pids, 5)
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_real_engine_kill_9_of_the_supervisor_leaves_nothing(start):
+    platform = start(within_s=300)
+    pids = family(platform.process.pid)
+    assert len(pids) > 5
+    platform.process.kill()
+    platform.process.wait()
+    assert not wait_gone(pids, 5)
