@@ -48,7 +48,8 @@ class Installer:
             places: arguments that replace the configured places.
         """
         if self.uv is None:
-            command = [str(self.python), "-m", "pip", "install", "--no-input", "--no-deps", *places]
+            quick = ["--no-input", "--no-compile", "--progress-bar", "off"]
+            command = [str(self.python), "-m", "pip", "install", *quick, "--no-deps", *places]
             return self.runner.run([*command, *(["--no-index"] if self.offline else []), *what], busy=busy)
         command = [str(self.uv), "pip", "install", "--python", str(self.python), "--no-deps"]
         where = [*(places or self.sources.uv_arguments()), *(["--offline"] if self.offline else [])]

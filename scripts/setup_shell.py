@@ -14,6 +14,7 @@ from typing import IO, Protocol
 
 HEARTBEAT_S = 10.0
 TAIL_LINES = 12
+LINE_WIDTH = 80
 
 
 class SetupError(Exception):
@@ -82,7 +83,7 @@ class Reporter:
 
     def busy(self, step: str) -> Callable[[str], None]:
         """A `busy` callback for `Runner.run` that names the step."""
-        return lambda line: self.say(step, f"... {line.strip()}" if line.strip() else "... still working")
+        return lambda line: self.say(step, f"... {line.strip()[:LINE_WIDTH] or 'still working'}")
 
 
 class LocalRunner:
@@ -95,7 +96,7 @@ class LocalRunner:
         full = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
         full.update(env or {})
         try:
-            process = subprocess.Popen(
+            started = subprocess.Popen(
                 list(args),
                 env=full,
                 stdin=subprocess.DEVNULL,
@@ -106,13 +107,13 @@ class LocalRunner:
             )
         except OSError as exc:
             return Result(127, f"{args[0]}: {exc.strerror}")
-        try:
-            output = _collect(process, busy)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        return Result(process.wait(), output)
+        with started as process:
+            try:
+                output = _collect(process, busy)
+            except BaseException:
+                process.terminate()
+                raise
+        return Result(process.returncode, output)
 
 
 def _collect(process: subprocess.Popen[str], busy: Callable[[str], None] | None) -> str:

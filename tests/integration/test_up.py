@@ -130,11 +130,22 @@ def test_kill_9_of_the_supervisor_leaves_nothing(start):
 
 
 def test_a_second_signal_stops_at_once(start):
-    platform = start(*SIM, config="engine: {sim: {ttft_s: 60}}\n", within_s=120)
-    platform.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    platform.process.send_signal(signal.SIGTERM)
-    assert platform.process.wait(20) in (0, 130)
+    platform = start(*SIM, config=SLOW_TOKENS)
+
+    async def hold_a_stream_and_signal_twice() -> None:
+        async with aiohttp.ClientSession() as http:
+            started: list = []
+            held = asyncio.create_task(stream(http, platform.url, platform.state["model"], 4000, started))
+            while not started:
+                await asyncio.sleep(0.02)
+            platform.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            assert platform.process.poll() is None
+            platform.process.send_signal(signal.SIGTERM)
+            await asyncio.gather(held, return_exceptions=True)
+
+    asyncio.run(hold_a_stream_and_signal_twice())
+    assert platform.process.wait(20) == 130
 
 
 def test_a_killed_replica_is_restarted_and_serves_again(start):

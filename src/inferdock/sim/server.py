@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import itertools
 import json
@@ -20,39 +19,12 @@ from inferdock.domain.errors import ConfigError, ResourceError
 from inferdock.sim import bodies
 from inferdock.sim.engine import Sequence, SimEngine
 from inferdock.sim.faults import KINDS, Fault, Faults, parse_fault
-from inferdock.sim.language import decode, encode, render_chat, token_bytes
+from inferdock.sim.language import decode, encode, render_chat
 from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
 from inferdock.sim.requests import Generation, Refusal, read_generation
 
 VERSION = "0.32.0"
-
-
-class _Text:
-    """Turns tokens into text piece by piece and watches for stop strings."""
-
-    def __init__(self, stops: list[str]) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._stops = stops
-        self._longest = max(map(len, stops), default=1) - 1
-        self._held = ""
-        self.stopped_by: str | None = None
-
-    def feed(self, token: int) -> str:
-        """Text that is now certain; a beginning that may become a stop string is held back, as in vLLM."""
-        text = self._held + self._decoder.decode(token_bytes(token))
-        hits = [(text.find(stop), stop) for stop in self._stops if stop in text]
-        if hits:
-            place, self.stopped_by = min(hits)
-            self._held = ""
-            return text[:place]
-        keep = min(self._longest, len(text))
-        self._held = text[len(text) - keep :] if keep else ""
-        return text[: len(text) - keep]
-
-    def rest(self) -> str:
-        """What was held back, at the end."""
-        return self._held + self._decoder.decode(b"", final=True)
 
 
 class SimServer:

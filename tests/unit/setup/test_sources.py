@@ -23,22 +23,21 @@ def test_a_pip_that_does_not_answer_means_no_settings():
 @pytest.mark.parametrize(
     ("listing", "arguments"),
     [
-        ("global.index-url='https://a.example/simple'", ["--default-index", "https://a.example/simple"]),
+        ("global.index-url='https://a.example/simple'", "--default-index https://a.example/simple"),
         (
-            "global.extra-index-url='https://a.example/s https://b.example/s'",
-            ["--index", "https://a.example/s", "--index", "https://b.example/s"]
-            + ["--index-strategy", "unsafe-best-match"],
+            "global.extra-index-url='https://a.example https://b.example'",
+            "--index https://a.example --index https://b.example --index-strategy unsafe-best-match",
         ),
-        ("global.no-index='true'", ["--no-index"]),
+        ("global.no-index='true'", "--no-index"),
         (
-            "global.trusted-host='a.example\\nb.example'",
-            ["--allow-insecure-host", "a.example"] + ["--allow-insecure-host", "b.example"],
+            r"global.trusted-host='a.example\nb.example'",
+            "--allow-insecure-host a.example --allow-insecure-host b.example",
         ),
-        ("install.find-links='https://a.example/wheels'", ["--find-links", "https://a.example/wheels"]),
+        ("install.find-links='https://a.example/wheels'", "--find-links https://a.example/wheels"),
     ],
 )
 def test_each_place_becomes_an_argument(listing, arguments):
-    assert sources_of(listing).uv_arguments() == arguments
+    assert " ".join(sources_of(listing).uv_arguments()) == arguments
 
 
 def test_a_folder_of_wheels_is_handed_on_and_a_missing_one_is_not(tmp_path):
