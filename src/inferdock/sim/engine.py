@@ -106,6 +106,11 @@ class Sequence:
             self._changed.clear()
             await self._changed.wait()
 
+    async def ended(self) -> None:
+        """Wait until the sequence has ended."""
+        while self.finish_reason is None:
+            await self.wait(len(self.output))
+
 
 class SimEngine:
     """Runs sequences."""
@@ -118,7 +123,6 @@ class SimEngine:
         self._running: list[Sequence] = []
         self._used_tokens = 0
         self._work = asyncio.Event()
-        self._idle = asyncio.Event()
         metrics.watch(
             running=lambda: len(self._running),
             waiting=lambda: len(self._waiting),
@@ -134,12 +138,7 @@ class SimEngine:
         """Queue a sequence; it runs when the batch and the KV cache have room."""
         sequence.arrived_at = self._clock()
         self._waiting.append(sequence)
-        self._idle.clear()
         self._work.set()
-
-    async def idle(self) -> None:
-        """Wait until nothing runs or waits."""
-        await self._idle.wait()
 
     def abort(self, sequence: Sequence) -> None:
         """Its client has gone; nothing happens if it has ended already."""
@@ -159,8 +158,6 @@ class SimEngine:
     async def run(self) -> None:
         """Step until cancelled."""
         while True:
-            if not self.unfinished:
-                self._idle.set()
             await self._pause()
             self.step(self._clock())
 

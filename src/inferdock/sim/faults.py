@@ -24,6 +24,8 @@ KINDS: dict[str, str] = {
     "badjson": "send an event that is not JSON after so many tokens (default 1)",
     "unhealthy": "/health answers 503",
 }
+MIDWAY = frozenset({"die", "hang", "cut", "badchunk", "badjson"})
+"""Kinds whose value is the number of tokens after which they come."""
 _DEFAULTS = {"die": 1.0, "cut": 1.0, "slow": 10.0, "status": 500.0, "badchunk": 1.0, "badjson": 1.0}
 _SPELLING = re.compile(r"([a-z]+)(?::(\d+(?:\.\d+)?))?(?:@(\d+))?(?:x(\d+))?")
 

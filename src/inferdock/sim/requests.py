@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import dataclass, field
 from typing import Any
 
 from inferdock.sim.language import BOS, VOCABULARY_SIZE, encode, render_chat
 from inferdock.sim.options import SimOptions
+
+
+_MOST_CHOICES = 16_384
+"""vLLM's VLLM_MAX_N_SEQUENCES."""
 
 
 class Refusal(Exception):
@@ -52,7 +57,7 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
         Refusal: as vLLM 0.32 would.
     """
     data = _decode(body, content_type)
-    model = data.get("model")
+    model = _typed(data, "model", str, "string")
     prompts = [_chat_prompt(data)] if chat else _prompts(data)
     if model is not None and model != options.model:
         raise Refusal(
@@ -61,26 +66,27 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
             "NotFoundError",
             "model",
         )
+    stream = bool(_typed(data, "stream", bool, "boolean"))
+    include_usage, continuous_usage = _stream_options(data, stream=stream)
     temperature = _number(data, "temperature", 1.0)
-    if temperature < 0:
+    if not temperature >= 0:  # NaN too
         raise _bad(f"temperature must be non-negative, got {temperature}.", "temperature", temperature)
-    stream_options = data.get("stream_options") or {}
-    longest = max(map(len, prompts))
+    max_tokens = _max_tokens(data, options, max(map(len, prompts)), chat=chat)
     return Generation(
         chat=chat,
         prompts=prompts,
-        max_tokens=_max_tokens(data, options, longest, chat=chat),
-        n=int(_number(data, "n", 1)),
-        min_tokens=int(_number(data, "min_tokens", 0)),
-        ignore_eos=bool(data.get("ignore_eos")),
-        seed=0 if temperature == 0 else int(data["seed"]) if data.get("seed") is not None else random.getrandbits(48),
+        max_tokens=max_tokens,
+        n=_choices(data, greedy=temperature == 0),
+        min_tokens=_min_tokens(data, max_tokens),
+        ignore_eos=bool(_typed(data, "ignore_eos", bool, "boolean")),
+        seed=_seed(data, greedy=temperature == 0),
         stop=_stop(data),
-        stream=bool(data.get("stream")),
-        include_usage=bool(stream_options.get("include_usage")),
-        continuous_usage=bool(stream_options.get("continuous_usage_stats")),
-        token_ids=bool(data.get("return_token_ids")),
+        stream=stream,
+        include_usage=include_usage,
+        continuous_usage=continuous_usage,
+        token_ids=bool(_typed(data, "return_token_ids", bool, "boolean")),
         logprobs=_logprobs(data, chat=chat),
-        echo=bool(data.get("echo")) and not chat,
+        echo=bool(_typed(data, "echo", bool, "boolean")) and not chat,
     )
 
 
@@ -98,6 +104,7 @@ def _decode(body: bytes, content_type: str) -> dict[str, Any]:
 
 
 def _invalid(kind: str, where: str, message: str) -> Refusal:
+    """A body that does not have the right types."""
     return Refusal(
         400,
         f"1 validation error:\n  {{'type': '{kind}', 'loc': '{where}', 'msg': '{message}'}}",
@@ -107,7 +114,26 @@ def _invalid(kind: str, where: str, message: str) -> Refusal:
 
 
 def _bad(message: str, param: str, value: object) -> Refusal:
+    """A value of the right type that the engine refuses, naming the field."""
     return Refusal(400, f"{message} (parameter={param}, value={value})", "BadRequestError", param)
+
+
+def _senseless(message: str) -> Refusal:
+    """Sampling parameters that the engine refuses without naming a field."""
+    return Refusal(400, message, "BadRequestError", None)
+
+
+def _typed(data: dict[str, Any], name: str, kind: type, word: str) -> Any:
+    """A field's value or None; ``word`` is JSON's name of the type."""
+    value = data.get(name)
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise _invalid(f"{kind.__name__}_type", f"body.{name}", f"Input should be a valid {word}")
+    return value
+
+
+def _integer(data: dict[str, Any], name: str, default: int) -> int:
+    value = _typed(data, name, int, "integer")
+    return default if value is None else int(value)
 
 
 def _number(data: dict[str, Any], name: str, default: float) -> float:
@@ -116,21 +142,72 @@ def _number(data: dict[str, Any], name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _invalid("float_type", f"body.{name}", "Input should be a valid number")
-    return float(value)
+    return float(value) if abs(value) < 1e300 else math.copysign(math.inf, value)
+
+
+def _stream_options(data: dict[str, Any], *, stream: bool) -> tuple[bool, bool]:
+    """Whether usage is wanted at the end, and whether with every event."""
+    wanted = data.get("stream_options")
+    if wanted is None:
+        return False, False
+    if not stream:
+        text = "Stream options can only be defined when `stream=True`. (parameter=stream_options)"
+        raise Refusal(400, text, "BadRequestError", "stream_options")
+    if not isinstance(wanted, dict):
+        raise _invalid("model_attributes_type", "body.stream_options", "Input should be a valid dictionary")
+    return bool(wanted.get("include_usage")), bool(wanted.get("continuous_usage_stats"))
+
+
+def _choices(data: dict[str, Any], *, greedy: bool) -> int:
+    n = _integer(data, "n", 1)
+    if n < 1:
+        raise _senseless(f"n must be at least 1, got {n}.")
+    if n > 1 and greedy:
+        raise _senseless(f"n must be 1 when using greedy sampling, got {n}.")
+    if n > _MOST_CHOICES:
+        raise _senseless(f"n must be at most {_MOST_CHOICES}, got {n}.")
+    return n
+
+
+def _min_tokens(data: dict[str, Any], max_tokens: int) -> int:
+    asked = _integer(data, "min_tokens", 0)
+    if not 0 <= asked <= max_tokens:
+        raise _senseless(f"min_tokens must be less than or equal to max_tokens={max_tokens}, got {asked}.")
+    return asked
+
+
+def _seed(data: dict[str, Any], *, greedy: bool) -> int:
+    """Of the generator: 0 for greedy answers, odd (so never 0) for sampled ones."""
+    seed = _typed(data, "seed", int, "integer")
+    if greedy:
+        return 0
+    return 2 * (random.getrandbits(48) if seed is None else int(seed)) + 1
 
 
 def _stop(data: dict[str, Any]) -> list[str]:
-    stop = data.get("stop") or []
+    stop = data.get("stop")
+    if stop is None:
+        return []
     stops = [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
         raise _invalid("string_type", "body.stop", "Input should be a valid string")
+    if "" in stops:
+        raise _senseless("stop cannot contain an empty string.")
     return stops
 
 
 def _logprobs(data: dict[str, Any], *, chat: bool) -> int | None:
     if chat:
-        return int(_number(data, "top_logprobs", 0)) if data.get("logprobs") else None
-    return int(data["logprobs"]) if data.get("logprobs") is not None else None
+        return _integer(data, "top_logprobs", 0) if _typed(data, "logprobs", bool, "boolean") else None
+    value = data.get("logprobs")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        text = f"`logprobs` must be an integer. (parameter=logprobs, value={value})"
+        raise Refusal(400, text, "BadRequestError", "logprobs")
+    if value < -1:
+        raise _bad("`logprobs` must be a positive value or -1.", "logprobs", value)
+    return value
 
 
 def _max_tokens(data: dict[str, Any], options: SimOptions, prompt: int, *, chat: bool) -> int:

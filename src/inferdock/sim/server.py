@@ -6,25 +6,33 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
-import signal
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from inferdock.domain.errors import ConfigError, ResourceError
-from inferdock.sim import bodies
+from inferdock.sim import bodies, harm
 from inferdock.sim.engine import Sequence, SimEngine
-from inferdock.sim.faults import KINDS, Fault, Faults, parse_fault
+from inferdock.sim.faults import KINDS, MIDWAY, Fault, Faults, parse_fault
 from inferdock.sim.language import decode, encode, render_chat
 from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
 from inferdock.sim.requests import Generation, Refusal, read_generation
 
 VERSION = "0.32.0"
+
+
+class _Piece(NamedTuple):
+    """What one token adds to an answer; ``known`` tokens are out with it. No token: the answer was aborted."""
+
+    text: str
+    tokens: list[int]
+    known: int
+    first: bool
+    last: bool
 
 
 class SimServer:
@@ -40,6 +48,9 @@ class SimServer:
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self._stopping = False
+        self._open = 0
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
 
     @property
     def url(self) -> str:
@@ -75,16 +86,20 @@ class SimServer:
         self._tasks.append(asyncio.create_task(self._engine.run()))
 
     async def stop(self) -> None:
-        """Finish open requests within the shutdown timeout, then stop."""
+        """Finish open requests within the shutdown timeout, abort the others, then stop.
+
+        An aborted answer ends as in vLLM: orderly, with the finish reason ``abort``.
+        """
         self._stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.options.shutdown_timeout_s):
-                await self._engine.idle()
-                await asyncio.sleep(0.05)  # lets the handlers write what the engine has finished
+                await self._all_answered.wait()
+        self._engine.abort_all()
+        if self._runner is not None:
+            await self._runner.cleanup()  # gives the handlers a moment to write how it ended
         for task in self._tasks:
             task.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _routes(self) -> list[web.RouteDef]:
         return [
@@ -180,10 +195,20 @@ class SimServer:
         return await self._generate(request, chat=False)
 
     async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
+        self._open += 1
+        self._all_answered.clear()
+        try:
+            return await self._answer(request, chat=chat)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._all_answered.set()
+
+    async def _answer(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         body = await request.read()
         fault = self.faults.next_request()
         if fault is not None:
-            early = await _early_fault(request, fault)
+            early = await harm.before_answer(request, fault)
             if early is not None:
                 return early
         if self._stopping:
@@ -193,19 +218,7 @@ class SimServer:
             generation = read_generation(body, content_type, self.options, chat=chat)
         except Refusal as refusal:
             return _json(refusal.body, refusal.status)
-        slow = fault.value if fault is not None and fault.kind == "slow" and fault.value else 1.0
-        sequences = [
-            Sequence(
-                prompt,
-                max_tokens=generation.max_tokens,
-                min_tokens=generation.min_tokens,
-                ignore_eos=generation.ignore_eos,
-                seed=generation.seed + copy if generation.seed else 0,
-                slow=slow,
-            )
-            for prompt in generation.prompts
-            for copy in range(generation.n)
-        ]
+        sequences = _sequences(generation, fault)
         for sequence in sequences:
             self._engine.submit(sequence)
         given = request.headers.get("x-request-id") or uuid.uuid4().hex[:16]
@@ -218,23 +231,37 @@ class SimServer:
         try:
             if generation.stream:
                 return await self._stream(request, generation, sequences, head, fault)
-            return await self._whole(generation, sequences, head)
+            return await self._whole(request, generation, sequences, head, fault)
         finally:
             for sequence in sequences:
                 self._engine.abort(sequence)
 
-    async def _whole(self, generation: Generation, sequences: list[Sequence], head: dict[str, Any]) -> web.Response:
+    async def _whole(
+        self,
+        request: web.Request,
+        generation: Generation,
+        sequences: list[Sequence],
+        head: dict[str, Any],
+        fault: Fault | None,
+    ) -> web.Response:
         head["object"] = "chat.completion" if generation.chat else "text_completion"
+        if fault is not None and fault.kind in MIDWAY and fault.value is not None:
+            await sequences[0].wait(int(fault.value) - 1)
+            harmed = await harm.in_whole(request, fault)
+            if harmed is not None:
+                return harmed
         choices = []
         for index, sequence in enumerate(sequences):
-            pieces = [piece async for piece in self._pieces(generation, sequence)]
-            text = "".join(piece for piece, _, _ in pieces)
-            tokens = [token for _, ids, _ in pieces for token in ids]
-            stop = pieces[-1][2] if pieces else None
+            await sequence.ended()
+            text = "".join(sequence.pieces)
             if generation.echo:
                 text = decode(sequence.prompt) + text
             reason = sequence.finish_reason or "stop"
-            choices.append(bodies.whole_choice(generation, index, sequence.prompt, text, tokens, reason, stop))
+            choices.append(
+                bodies.whole_choice(
+                    generation, index, sequence.prompt, text, sequence.output, reason, sequence.stop_reason
+                )
+            )
         counts = self._usage(generation, sequences, whole=True)
         return _json(bodies.whole(generation, head, choices, counts))
 
@@ -242,28 +269,6 @@ class SimServer:
     def _usage(generation: Generation, sequences: list[Sequence], *, whole: bool) -> dict[str, Any]:
         prompt = sum(map(len, generation.prompts))
         return bodies.usage(prompt, sum(len(s.output) for s in sequences), whole=whole)
-
-    async def _pieces(
-        self, generation: Generation, sequence: Sequence
-    ) -> AsyncIterator[tuple[str, list[int], str | None]]:
-        """Yield (text, token ids, stop string that ended it) as tokens come; the last one may have no token."""
-        text = _Text(generation.stop)
-        known = 0
-        while True:
-            await sequence.wait(known)
-            for token in sequence.output[known:]:
-                known += 1
-                piece = text.feed(token)
-                if text.stopped_by is not None:
-                    sequence.end("stop")
-                    yield piece, [token], text.stopped_by
-                    return
-                last = sequence.finish_reason is not None and known == len(sequence.output)
-                yield piece + (text.rest() if last else ""), [token], None
-            if sequence.finish_reason is not None and known == len(sequence.output):
-                if sequence.finish_reason == "stop":
-                    yield text.rest() if not known else "", [], None
-                return
 
     async def _stream(
         self,
@@ -280,21 +285,12 @@ class SimServer:
         sent = itertools.count(1)
 
         async def follow(index: int, sequence: Sequence) -> None:
-            first = True
-            pending: tuple[str, list[int], str | None] | None = None
-            async for item in self._pieces(generation, sequence):
-                if first and generation.chat:
+            async for piece in _pieces(sequence, decode(sequence.prompt) if generation.echo else ""):
+                if piece.first and generation.chat:
                     await self._event(response, _role_event(generation, head, index, sequence))
-                if pending is not None:
-                    await self._token_event(response, generation, sequence, head, index, pending, first, last=False)
-                    first = False
-                    if fault is not None:
-                        await _stream_fault(request, response, fault, next(sent))
-                else:
-                    first = first and not generation.chat
-                pending = item
-            if pending is not None:
-                await self._token_event(response, generation, sequence, head, index, pending, first, last=True)
+                await self._event(response, _token_event(generation, sequence, head, index, piece))
+                if fault is not None:
+                    await harm.in_stream(request, response, fault, next(sent))
 
         await asyncio.gather(*(follow(index, sequence) for index, sequence in enumerate(sequences)))
         if generation.include_usage:
@@ -306,31 +302,58 @@ class SimServer:
         await response.write_eof()
         return response
 
-    async def _token_event(
-        self,
-        response: web.StreamResponse,
-        generation: Generation,
-        sequence: Sequence,
-        head: dict[str, Any],
-        index: int,
-        item: tuple[str, list[int], str | None],
-        first: bool,
-        *,
-        last: bool,
-    ) -> None:
-        text, tokens, stop = item
-        reason = sequence.finish_reason if last else None
-        prompt = sequence.prompt if first else None
-        event = {**head, "choices": [bodies.stream_choice(generation, index, prompt, text, tokens, reason, stop)]}
-        if generation.continuous_usage and generation.include_usage:
-            event["usage"] = bodies.running_usage(generation, sequence.prompt, len(sequence.output))
-        if last and not generation.include_usage:
-            event["system_fingerprint"] = bodies.FINGERPRINT
-        await self._event(response, event)
-
     @staticmethod
     async def _event(response: web.StreamResponse, event: dict[str, Any]) -> None:
         await response.write(b"data: " + _dump(event) + b"\n\n")
+
+
+async def _pieces(sequence: Sequence, echo: str) -> AsyncIterator[_Piece]:
+    known = 0
+    while True:
+        await sequence.wait(known)
+        while known < len(sequence.output):
+            text, token = sequence.pieces[known], sequence.output[known]
+            known += 1
+            last = sequence.finish_reason is not None and known == len(sequence.output)
+            yield _Piece(echo + text, [token], known, known == 1, last)
+            echo = ""
+            if last:
+                return
+        if sequence.finish_reason is not None:
+            yield _Piece(echo + sequence.text.rest(), [], known, known == 0, last=True)
+            return
+
+
+def _sequences(generation: Generation, fault: Fault | None) -> list[Sequence]:
+    slow = fault.value if fault is not None and fault.kind == "slow" and fault.value else 1.0
+    return [
+        Sequence(
+            prompt,
+            max_tokens=generation.max_tokens,
+            min_tokens=generation.min_tokens,
+            ignore_eos=generation.ignore_eos,
+            seed=generation.seed + 2 * copy if generation.seed else 0,
+            stop=generation.stop,
+            slow=slow,
+        )
+        for prompt in generation.prompts
+        for copy in range(generation.n)
+    ]
+
+
+def _token_event(
+    generation: Generation, sequence: Sequence, head: dict[str, Any], index: int, piece: _Piece
+) -> dict[str, Any]:
+    reason = sequence.finish_reason if piece.last else None
+    stop = sequence.stop_reason if piece.last else None
+    prompt = sequence.prompt if piece.first else None
+    choice = bodies.stream_choice(generation, index, prompt, piece.text, piece.tokens, reason, stop)
+    event = {**head, "choices": [choice]}
+    if generation.continuous_usage and generation.include_usage:
+        event["usage"] = bodies.running_usage(generation, sequence.prompt, piece.known)
+    if piece.last and not generation.include_usage:
+        event["system_fingerprint"] = bodies.FINGERPRINT
+    return event
 
 
 def _role_event(generation: Generation, head: dict[str, Any], index: int, sequence: Sequence) -> dict[str, Any]:
@@ -348,7 +371,7 @@ def _role_event(generation: Generation, head: dict[str, Any], index: int, sequen
 
 
 def _dump(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _json(value: object, status: int = 200) -> web.Response:
@@ -361,39 +384,3 @@ async def _object(request: web.Request) -> dict[str, Any]:
     except ValueError:
         data = {}
     return data if isinstance(data, dict) else {}
-
-
-async def _early_fault(request: web.Request, fault: Fault) -> web.Response | None:
-    """Faults that come before the first byte of an answer."""
-    transport = request.transport
-    if fault.kind == "status":
-        return _json(Refusal(int(fault.value or 500), "injected fault", "InternalServerError", None).body,
-                     int(fault.value or 500))  # fmt: skip
-    if fault.kind == "refuse" and transport is not None:
-        transport.abort()
-        await asyncio.sleep(3600)
-    if fault.kind == "garbage" and isinstance(transport, asyncio.Transport):
-        transport.write(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-        transport.close()
-        await asyncio.sleep(3600)
-    if fault.kind == "hang" and fault.value is None:
-        await asyncio.sleep(3600)
-    return None
-
-
-async def _stream_fault(request: web.Request, response: web.StreamResponse, fault: Fault, tokens: int) -> None:
-    """Faults in the middle of a stream, after the chosen number of events with tokens."""
-    if fault.value is None or tokens < fault.value:
-        return
-    transport = request.transport
-    if fault.kind == "die":
-        await asyncio.sleep(0.01)  # so that what was written leaves this process first
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif fault.kind == "hang":
-        await asyncio.sleep(3600)
-    elif fault.kind == "badjson":
-        await response.write(b"data: {not json\n\n")
-    elif isinstance(transport, asyncio.Transport) and fault.kind in ("cut", "badchunk"):
-        transport.write(b"1f4\r\ndata: {half" if fault.kind == "cut" else b"zz\r\nnot a chunk\r\n")
-        transport.close()
-        await asyncio.sleep(3600)
