@@ -1,115 +1,64 @@
-"""Reads the folder ``data``: what the demo model is taught and measured on. Format: its README."""
+"""Reads ``intents.txt``: what the demo model is taught, and what it is measured on."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DATA = Path(__file__).with_name("data")
-INTENT_FILES = ("about", "smalltalk", "running", "releases", "serving", "operations")
-OFF_TOPIC = "off_topic"
-SEPARATOR = " | "
+INTENTS_FILE = Path(__file__).with_name("intents.txt")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Intent:
     """One thing the model knows.
 
     Attributes:
         name: identifier.
         answer: the one right answer.
-        topics: what "What is ...?" is asked about.
-        deeds: what "How do I ...?" is asked about.
-        possibilities: what "Can Inferdock ...?" is asked about.
-        questions: whole questions.
-        held_out: questions that it is only measured on.
+        questions: paraphrases that it is trained on.
+        held_out: paraphrases that it is only measured on.
     """
 
-    name: str
-    answer: str
-    topics: tuple[str, ...] = ()
-    deeds: tuple[str, ...] = ()
-    possibilities: tuple[str, ...] = ()
-    questions: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Everything in the folder.
-
-    Attributes:
-        intents: in the order of the files.
-        off_topic_frames: questions about anything else with the place ``WORD``.
-        off_topic_words: what stands in that place.
-        system_prompts: come before some conversations.
-        completions: plain text.
-    """
-
-    intents: tuple[Intent, ...]
-    off_topic_frames: tuple[str, ...]
-    off_topic_words: tuple[str, ...]
-    system_prompts: tuple[str, ...]
-    completions: tuple[str, ...]
-
-
-@dataclass
-class _Draft:
     name: str
     answer: str = ""
-    lists: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in "TDPQH"})
-
-    def finish(self, file: str) -> Intent:
-        texts = {kind: tuple(entries) for kind, entries in self.lists.items()}
-        if not self.answer or not texts["H"] or not (texts["Q"] or texts["T"] or texts["D"]):
-            raise ValueError(f"{file}: [{self.name}] lacks an answer, a question or a held-out question")
-        return Intent(self.name, self.answer, texts["T"], texts["D"], texts["P"], texts["Q"], texts["H"])
+    questions: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
 
 
-def read_corpus(folder: Path = DATA) -> Corpus:
-    """Read all files.
+def normalise(question: str) -> str:
+    """Lower case, letters and digits only: two questions that differ in less are the same question."""
+    return " ".join(re.findall(r"[a-z0-9]+", question.lower()))
+
+
+def read_intents(path: Path = INTENTS_FILE) -> list[Intent]:
+    """Parse the file.
 
     Raises:
-        ValueError: a line has no known form, an intent is incomplete or occurs twice; names file and line.
-        OSError: a file cannot be read.
+        ValueError: a line has no known form, or an intent has no answer or no question; names the line.
     """
-    intents = [intent for name in INTENT_FILES for intent in _read_intents(folder / f"{name}.txt")]
-    names = [intent.name for intent in intents]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"defined twice: {', '.join(twice)}")
-    return Corpus(
-        intents=tuple(intents),
-        off_topic_frames=tuple(_lines(folder / "off_topic_frames.txt")),
-        off_topic_words=tuple(
-            w for line in _lines(folder / "off_topic_words.txt") for w in line.split(SEPARATOR)
-        ),
-        system_prompts=tuple(_lines(folder / "system_prompts.txt")),
-        completions=tuple(_lines(folder / "completions.txt")),
-    )
-
-
-def _read_intents(path: Path) -> list[Intent]:
-    drafts: list[_Draft] = []
+    intents: list[Intent] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
         if text.startswith("[") and text.endswith("]"):
-            drafts.append(_Draft(text[1:-1]))
+            intents.append(Intent(text[1:-1]))
             continue
         kind, _, value = text.partition(": ")
-        if not drafts or kind not in ("A", *"TDPQH") or not value:
-            raise ValueError(
-                f"{path.name}, line {number}: expected `[name]` or one of A, T, D, P, Q, H with `: `"
-            )
+        if not intents or kind not in ("A", "Q", "H") or not value:
+            raise ValueError(f"{path.name}, line {number}: expected `[name]`, `A: `, `Q: ` or `H: `")
         if kind == "A":
-            drafts[-1].answer = value
+            intents[-1].answer = value
         else:
-            drafts[-1].lists[kind] += value.split(SEPARATOR)
-    return [draft.finish(path.name) for draft in drafts]
+            (intents[-1].questions if kind == "Q" else intents[-1].held_out).append(value)
+    for intent in intents:
+        if not intent.answer or not intent.questions:
+            raise ValueError(f"{path.name}: [{intent.name}] lacks an answer or a question")
+    return intents
 
 
-def _lines(path: Path) -> list[str]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+def held_out_only(intents: list[Intent]) -> set[str]:
+    """Normalised held-out questions that no training question equals: training must never produce them."""
+    trained = {normalise(q) for intent in intents for q in intent.questions}
+    return {normalise(h) for intent in intents for h in intent.held_out} - trained

@@ -1,8 +1,8 @@
 """Exact match and corpus BLEU.
 
-BLEU-4 after Papineni et al. 2002 (https://aclanthology.org/P02-1040): clipped n-gram precisions for n = 1-4,
-their geometric mean, times the brevity penalty; tokens are words and single punctuation marks, case is kept,
-and there is no smoothing, so a corpus without one common 4-gram scores 0.
+BLEU-4 after Papineni et al. 2002 (https://aclanthology.org/P02-1040): clipped n-gram precisions for n = 1-4, their
+geometric mean, times the brevity penalty; tokens are words and single punctuation marks, case is kept, and there is
+no smoothing, so a corpus without one common 4-gram scores 0.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ def tokens(text: str) -> list[str]:
 
 def exact_match(answers: Sequence[str], references: Sequence[str]) -> float:
     """Share of answers that equal their reference but for white space at the ends, 0-1."""
-    right = sum(a.strip() == r.strip() for a, r in zip(answers, references, strict=True))
-    return right / max(1, len(references))
+    return sum(a.strip() == r.strip() for a, r in zip(answers, references, strict=True)) / max(1, len(references))
 
 
 def corpus_bleu(answers: Sequence[str], references: Sequence[str]) -> float:

@@ -8,34 +8,27 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 VOCABULARY = 2048
-MODEL_MAX_LENGTH = 2048
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-ROLES = ("system", "user", "assistant", "tool")
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 
-# Unknown roles (such as "developer") count as system; content may be text or a list of parts.
 CHAT_TEMPLATE = """\
 {{- bos_token }}
 {%- for message in messages %}
-{%- set role = message['role'] if message['role'] in ['user', 'assistant', 'tool'] else 'system' %}
+{%- set role = message['role'] if message['role'] in ['system', 'user', 'assistant', 'tool'] else 'user' %}
 {{- '<|' + role + '|>' }}
 {%- if message['content'] is string %}
 {{- message['content'] | trim }}
 {%- elif message['content'] %}
 {%- for part in message['content'] %}
-{%- if part['text'] %}{{ part['text'] }}{% endif %}
+{%- if part['text'] %}{{ part['text'] | trim }}{% endif %}
 {%- endfor %}
 {%- endif %}
-{%- for call in message['tool_calls'] or [] %}
+{%- for call in message.get('tool_calls') or [] %}
 {{- '<tool_call>' + (call['function'] | tojson) + '</tool_call>' }}
 {%- endfor %}
 {{- eos_token }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
-
-
-def role_token(role: str) -> str:
-    """The special token that opens a message."""
-    return f"<|{role}|>"
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -45,26 +38,23 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     raw.decoder = decoders.ByteLevel()
-    roles = [role_token(role) for role in ROLES]
+    special = [BOS, EOS, PAD, *ROLES]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[BOS, EOS, PAD, *roles],
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     raw.train_from_iterator(texts, trainer)
-    # Plain prompts begin with BOS as chats do; the chat template writes it itself.
-    raw.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, raw.token_to_id(BOS))]
-    )
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    raw.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw,
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
-        additional_special_tokens=roles,
+        additional_special_tokens=list(ROLES),
         clean_up_tokenization_spaces=False,
-        model_max_length=MODEL_MAX_LENGTH,
+        model_max_length=2048,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer

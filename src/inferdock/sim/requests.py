@@ -11,7 +11,6 @@ from typing import Any
 from inferdock.sim.language import BOS, VOCABULARY_SIZE, encode, render_chat
 from inferdock.sim.options import SimOptions
 
-
 _MOST_CHOICES = 16_384
 """vLLM's VLLM_MAX_N_SEQUENCES."""
 
@@ -56,7 +55,7 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
     Raises:
         Refusal: as vLLM 0.32 would.
     """
-    data = _decode(body, content_type)
+    data = read_object(body, content_type)
     model = _typed(data, "model", str, "string")
     prompts = [_chat_prompt(data)] if chat else _prompts(data)
     if model is not None and model != options.model:
@@ -90,10 +89,17 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
     )
 
 
-def _decode(body: bytes, content_type: str) -> dict[str, Any]:
+def read_object(body: bytes, content_type: str) -> dict[str, Any]:
+    """Decode a JSON object.
+
+    Raises:
+        Refusal: it is none.
+    """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         text = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
         raise Refusal(400, text, "Bad Request", None)
+    if not body:
+        raise _invalid("missing", "body", "Field required")
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -220,13 +226,13 @@ def _max_tokens(data: dict[str, Any], options: SimOptions, prompt: int, *, chat:
         raise _invalid("int_type", f"body.{name}", "Input should be a valid integer")
     elif asked > options.max_model_len:
         raise _bad(
-            f"max_tokens={asked} cannot be greater than max_model_len={options.max_model_len}. "
+            f"{name}={asked} cannot be greater than max_model_len={options.max_model_len}. "
             "Please request fewer output tokens.",
-            "max_tokens",
+            name,
             asked,
         )
     elif asked < 1:
-        raise _bad(f"max_tokens must be at least 1, got {asked}.", "max_tokens", asked)
+        raise _bad(f"{name} must be at least 1, got {asked}.", name, asked)
     if room < 1:
         raise _bad(
             f"This model's maximum context length is {options.max_model_len} tokens, but the prompt has {prompt}.",
@@ -242,6 +248,8 @@ def _chat_prompt(data: dict[str, Any]) -> list[int]:
         raise _invalid("missing", "body.messages", "Field required")
     if not isinstance(messages, list):
         raise _invalid("list_type", "body.messages", "Input should be a valid list")
+    if not messages:
+        raise _senseless("Cannot apply chat template to an empty conversation. Provide at least one message.")
     turns: list[tuple[str, str]] = []
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
@@ -260,20 +268,59 @@ def _content(content: object) -> str:
 
 def _prompts(data: dict[str, Any]) -> list[list[int]]:
     prompt = data.get("prompt")
-    if prompt is None or prompt == []:
+    if prompt is None or prompt in ([], ""):
         message = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
         raise Refusal(400, message, "BadRequestError", "prompt")
     if isinstance(prompt, str):
         return [[BOS, *encode(prompt)]]
-    if isinstance(prompt, list) and prompt:
-        if all(_is_token(token) for token in prompt):
-            return [prompt]
+    if isinstance(prompt, list):
         if all(isinstance(text, str) for text in prompt):
             return [[BOS, *encode(text)] for text in prompt]
-        if all(isinstance(ids, list) and ids and all(map(_is_token, ids)) for ids in prompt):
-            return prompt
+        if all(_is_integer(token) for token in prompt):
+            return [_known_tokens(read_tokens(prompt, "prompt"))]
+        if all(isinstance(ids, list) and all(map(_is_integer, ids)) for ids in prompt):
+            return [_known_tokens(read_tokens(ids, "prompt")) for ids in prompt]
     raise _invalid("list_type", "body.prompt", "Input should be a valid string or list")
 
 
-def _is_token(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < VOCABULARY_SIZE
+def read_tokens(tokens: object, name: str) -> list[int]:
+    """Check a list of token ids in the field ``name``; ids beyond the vocabulary pass.
+
+    Raises:
+        Refusal: not a list of integers of at least 0.
+    """
+    if not isinstance(tokens, list):
+        raise _invalid("list_type", f"body.{name}", "Input should be a valid list")
+    for place, token in enumerate(tokens):
+        if not _is_integer(token):
+            raise _invalid("int_type", f"body.{name}.{place}", "Input should be a valid integer")
+        if token < 0:
+            raise _invalid("greater_than_equal", f"body.{name}.{place}", "Input should be greater than or equal to 0")
+    return tokens
+
+
+def read_text(data: dict[str, Any]) -> list[int]:
+    """Token ids of the text or conversation that ``/tokenize`` is given.
+
+    Raises:
+        Refusal: neither is there, or it is of a wrong type.
+    """
+    if data.get("messages") is not None:
+        return _chat_prompt(data)
+    prompt = _typed(data, "prompt", str, "string")
+    if prompt is None:
+        raise _invalid("missing", "body.prompt", "Field required")
+    return [BOS, *encode(prompt)]
+
+
+def _known_tokens(tokens: list[int]) -> list[int]:
+    if not tokens:
+        raise _senseless("The decoder prompt cannot be empty")
+    unknown = next((token for token in tokens if token >= VOCABULARY_SIZE), None)
+    if unknown is not None:
+        raise _senseless(f"Token id {unknown} is out of vocabulary")
+    return tokens
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

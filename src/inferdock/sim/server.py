@@ -17,10 +17,17 @@ from inferdock.domain.errors import ConfigError, ResourceError
 from inferdock.sim import bodies, harm
 from inferdock.sim.engine import Sequence, SimEngine
 from inferdock.sim.faults import KINDS, MIDWAY, Fault, Faults, parse_fault
-from inferdock.sim.language import decode, encode, render_chat
+from inferdock.sim.language import decode
 from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
-from inferdock.sim.requests import Generation, Refusal, read_generation
+from inferdock.sim.requests import (
+    Generation,
+    Refusal,
+    read_generation,
+    read_object,
+    read_text,
+    read_tokens,
+)
 
 VERSION = "0.32.0"
 
@@ -155,19 +162,21 @@ class SimServer:
         return _json({"object": "list", "data": [card]})
 
     async def _tokenize(self, request: web.Request) -> web.Response:
-        data = await _object(request)
-        if isinstance(data.get("messages"), list):
-            tokens = render_chat([(str(m.get("role")), str(m.get("content", ""))) for m in data["messages"]])
-        else:
-            tokens = encode(str(data.get("prompt", "")))
+        try:
+            data = read_object(await request.read(), request.headers.get("content-type", ""))
+            tokens = read_text(data)
+        except Refusal as refusal:
+            return _json(refusal.body, refusal.status)
         length = self.options.max_model_len
         return _json({"count": len(tokens), "max_model_len": length, "tokens": tokens, "token_strs": None})
 
     async def _detokenize(self, request: web.Request) -> web.Response:
-        tokens = (await _object(request)).get("tokens")
-        if not isinstance(tokens, list):
-            return _json(Refusal(400, "tokens must be a list", "Bad Request", "body.tokens").body, 400)
-        return _json({"prompt": decode([int(token) for token in tokens])})
+        try:
+            data = read_object(await request.read(), request.headers.get("content-type", ""))
+            tokens = read_tokens(data.get("tokens"), "tokens")
+        except Refusal as refusal:
+            return _json(refusal.body, refusal.status)
+        return _json({"prompt": decode(tokens)})
 
     # -- Faults ----------------------------------------------------------------------------------------------
 
