@@ -10,6 +10,6 @@ color=$([[ -t 1 ]] && echo yes || echo no)
 .venv/bin/coverage run -m pytest --color="$color" "$@" 2>&1 | tee out/test.log || status=$?
 .venv/bin/coverage combine --quiet
 .venv/bin/coverage report > out/coverage.txt
-echo "coverage: $(awk 'END { print $NF }' out/coverage.txt) of src (lines and branches), see out/coverage.txt"
+echo "coverage: $(awk '/^TOTAL/ { print $NF }' out/coverage.txt) of src (lines and branches), see out/coverage.txt"
 tail -n 1 out/test.log
 exit "$status"

@@ -20,7 +20,7 @@ CHAT_TEMPLATE = """\
 {{- message['content'] | trim }}
 {%- elif message['content'] %}
 {%- for part in message['content'] %}
-{%- if part['text'] %}{{ part['text'] | trim }}{% endif %}
+{%- if part['text'] %}{{- part['text'] }}{% endif %}
 {%- endfor %}
 {%- endif %}
 {%- for call in message.get('tool_calls') or [] %}

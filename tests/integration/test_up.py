@@ -135,7 +135,7 @@ def test_a_second_signal_stops_at_once(start):
     async def hold_a_stream_and_signal_twice() -> None:
         async with aiohttp.ClientSession() as http:
             started: list = []
-            held = asyncio.create_task(stream(http, platform.url, platform.state["model"], 4000, started))
+            held = asyncio.create_task(stream(http, platform.url, platform.state["model"], 1500, started))
             while not started:
                 await asyncio.sleep(0.02)
             platform.process.send_signal(signal.SIGTERM)

@@ -13,6 +13,7 @@ from inferdock.config.settings import Settings
 from inferdock.supervisor.engine import Launch, Machine, child_environment
 from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model
+from inferdock.supervisor.preflight import raise_open_files
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.state import StateDir, default_state_dir
 from inferdock.supervisor.supervisor import Supervisor, View
@@ -58,6 +59,7 @@ async def run_platform(
         return Launch((*command, "--announce", str(state.announce)), child_environment(environment))
 
     state_dir.prepare()
+    raise_open_files()
     async with aiohttp.ClientSession() as session:
         supervisor = Supervisor(
             settings=settings,

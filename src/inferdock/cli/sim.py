@@ -11,7 +11,7 @@ import click
 import uvloop
 
 from inferdock.cli.output import note
-from inferdock.sim.faults import Faults, parse_fault
+from inferdock.sim.faults import FORM, Faults, parse_fault
 from inferdock.sim.options import SimOptions
 from inferdock.sim.server import SimServer
 
@@ -28,7 +28,7 @@ from inferdock.sim.server import SimServer
 @click.option("--max-model-len", type=click.IntRange(min=16), default=4096, help="Longest prompt plus answer.")
 @click.option("--startup-time", type=click.FloatRange(min=0), default=0.0, help="Seconds until it listens.")
 @click.option("--shutdown-timeout", type=click.FloatRange(min=0), default=0.0, help="Seconds to finish on SIGTERM.")
-@click.option("--fault", "faults", multiple=True, metavar="SPEC", help="kind[:value][@n][xCOUNT], e.g. die:20@3x1.")
+@click.option("--fault", "faults", multiple=True, metavar="SPEC", help=f"{FORM}, e.g. die:20@3x1.")
 @click.option(
     "--announce",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -77,11 +77,17 @@ async def _serve(server: SimServer, announce: Path | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await server.start()
+    starting = loop.create_task(server.start())
+    stopped = loop.create_task(stop.wait())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # told to stop while it still pretends to load
+        starting.cancel()
+        return
+    await starting
     note(f"simulated replica of `{server.options.model}` at {server.url}")
     if announce is not None:
         draft = announce.with_name(f".{announce.name}.draft")
         draft.write_text(json.dumps({"port": server.port}))
         draft.replace(announce)
-    await stop.wait()
+    await stopped
     await server.stop()

@@ -83,8 +83,9 @@ async def _run(settings: Settings, model: Model) -> int:
     def asked_to_stop() -> None:
         (stop_now if stop.is_set() else stop).set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked_to_stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the end of the terminal, and so do we
+            loop.add_signal_handler(number, asked_to_stop)
     console = Console(stderr=True)
     display = _LiveDisplay(console) if console.is_terminal else _LineDisplay()
     with display:

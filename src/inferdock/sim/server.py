@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import time
@@ -181,7 +182,7 @@ class SimServer:
     # -- Faults ----------------------------------------------------------------------------------------------
 
     async def _get_faults(self, _: web.Request) -> web.Response:
-        armed = [{"kind": f.kind, "value": f.value, "skip": f.skip, "left": f.left} for f in self.faults.armed]
+        armed = [dataclasses.asdict(fault) for fault in self.faults.armed]
         return _json({"armed": armed, "kinds": KINDS})
 
     async def _add_fault(self, request: web.Request) -> web.Response:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from inferdock.supervisor.engine import Launch
+from inferdock.supervisor.keeper import descendants
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PREFIX = re.compile(r"^(\(\w+[ \w=]*pid=\d+\) )+")
@@ -54,6 +55,7 @@ class Child:
                 stderr=out,
                 env=dict(launch.environment),
                 pass_fds=[lifeline_fd],
+                start_new_session=True,  # a group to kill from the first moment, and no Ctrl-C of the terminal
             )
         return cls(process, log)
 
@@ -83,7 +85,10 @@ class Child:
             await self.wait()
 
     def kill(self) -> None:
-        """SIGKILL to the keeper's whole group."""
+        """SIGKILL to all that runs under the keeper, in whatever session, then to the keeper's group."""
+        for pid in descendants(self.pid) if self.alive else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: int) -> None:

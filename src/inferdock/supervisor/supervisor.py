@@ -129,34 +129,41 @@ class Supervisor:
             self._hopeless.set()
 
     def _publish(self) -> None:
+        """Tell everyone; a full disk or a terminal that is gone must not stop the service."""
         view = self.view()
-        self._state_dir.write(
-            {
-                "pid": os.getpid(),
-                "started_at": self._started_at,
-                "updated_at": self._wall_clock(),
-                "model": view.model,
-                "revision": view.revision,
-                "engine": self._settings.engine.kind,
-                "port": self._address.get("port"),
-                "url": view.url,
-                "admin_url": view.admin_url,
-                "gateway_log": str(self._state_dir.log("gateway")),
-                "replicas": [
-                    {
-                        "name": r.name,
-                        "state": str(r.state),
-                        "url": r.url,
-                        "pid": r.pid,
-                        "restarts": r.restarts,
-                        "problem": r.problem,
-                        "log": str(r.log),
-                    }
-                    for r in self._replicas
-                ],
-            }
-        )
-        self._show(view)
+        with contextlib.suppress(OSError):
+            self._state_dir.write(self._state(view))
+        self._tell(view)
+
+    def _tell(self, view: View) -> None:
+        with contextlib.suppress(OSError):
+            self._show(view)
+
+    def _state(self, view: View) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "updated_at": self._wall_clock(),
+            "model": view.model,
+            "revision": view.revision,
+            "engine": self._settings.engine.kind,
+            "port": self._address.get("port"),
+            "url": view.url,
+            "admin_url": view.admin_url,
+            "gateway_log": str(self._state_dir.log("gateway")),
+            "replicas": [
+                {
+                    "name": r.name,
+                    "state": str(r.state),
+                    "url": r.url,
+                    "pid": r.pid,
+                    "restarts": r.restarts,
+                    "problem": r.problem,
+                    "log": str(r.log),
+                }
+                for r in view.replicas
+            ],
+        }
 
     # -- Run -------------------------------------------------------------------------------------------------
 
@@ -256,7 +263,7 @@ class Supervisor:
     async def _keep_status(self) -> None:
         while True:
             self._gateway_status = await self._probe.gateway_status(self.view().admin_url)
-            self._show(self.view())
+            self._tell(self.view())
             await asyncio.sleep(STATUS_EVERY_S)
 
     # -- End -------------------------------------------------------------------------------------------------

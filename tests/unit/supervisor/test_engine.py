@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inferdock.config.settings import EngineSettings, ModelSettings
-from inferdock.supervisor.engine import Machine, child_environment, cpu_share, replica_launch
+from inferdock.config.settings import EngineSettings, ModelSettings, SimSettings
+from inferdock.supervisor.engine import Machine, child_environment, fair_share, replica_launch
 from inferdock.supervisor.model_folder import Model
 
 FOLDER = Model("/models/m", "m", Path("/models/m"), "local-1", 4096, 1000)
-CPU = Machine(cpus=(0, 1, 2, 3), gpus=0)
+CPU = Machine(cpus=(0, 1, 2, 3))
 
 
 def launch(engine: EngineSettings, *, index: int = 0, machine: Machine = CPU, model: Model = FOLDER, **settings):
@@ -43,7 +45,7 @@ def test_on_a_cpu_the_kv_cache_is_sized_and_compiling_is_skipped():
 
 
 def test_on_a_gpu_vllm_decides_and_each_replica_has_its_own():
-    machine = Machine(cpus=(0, 1), gpus=2)
+    machine = Machine(cpus=(0, 1), gpu_names=("0", "1"))
     found = launch(EngineSettings(replicas=2), index=1, machine=machine)
     assert "--enforce-eager" not in found.command
     assert "--kv-cache-memory-bytes" not in found.command
@@ -82,4 +84,58 @@ def test_the_simulated_replica_gets_the_length_of_the_model():
     ],
 )
 def test_processors_are_shared_fairly(replicas, cpus, shares):
-    assert [cpu_share(index, replicas, cpus) for index in range(replicas)] == shares
+    assert [fair_share(index, replicas, cpus) for index in range(replicas)] == shares
+
+
+def test_one_replica_sees_every_gpu_so_that_it_may_split_the_model():
+    machine = Machine(cpus=(0,), gpu_names=("0", "1", "2", "3"))
+    assert launch(EngineSettings(), machine=machine).environment["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+
+
+@given(st.integers(1, 40), st.lists(st.integers(0, 500), min_size=1, max_size=40, unique=True))
+def test_shares_are_disjoint_complete_and_even_as_long_as_there_is_one_for_each(replicas, cpus):
+    shares = [fair_share(index, replicas, tuple(cpus)).split(",") for index in range(replicas)]
+    used = [int(cpu) for share in shares for cpu in share]
+    if replicas <= len(cpus):
+        assert used == cpus
+    assert set(used) <= set(cpus)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [(None, ("0", "2", "10")), ("2", ("2",)), ("10, GPU-8f2a", ("10", "GPU-8f2a")), ("", ())],
+)
+def test_gpus_are_seen_without_an_engine_and_narrowed_by_cuda_visible_devices(tmp_path, visible, names):
+    for name in ("nvidia10", "nvidia0", "nvidia2", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert Machine.here(environment, tmp_path).gpu_names == names
+
+
+def test_without_a_gpu_cuda_visible_devices_means_nothing(tmp_path):
+    assert Machine.here({"CUDA_VISIBLE_DEVICES": "0,1"}, tmp_path).gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "present", "absent"),
+    [
+        ({"tool_call_parser": None}, {}, [], ["--enable-auto-tool-choice"]),
+        ({"tool_call_parser": "mistral"}, {}, ["--enable-auto-tool-choice", "mistral"], []),
+        ({"enforce_eager": False}, {}, [], ["--enforce-eager"]),
+        ({}, {"max_model_len": 512}, ["--max-model-len", "512"], []),
+        ({}, {}, ["--shutdown-timeout", "30"], ["--max-model-len"]),
+        ({"max_num_seqs": 7}, {"dtype": "float32"}, ["--max-num-seqs", "7", "--dtype", "float32"], []),
+    ],
+)
+def test_each_setting_has_its_flag(engine, settings, present, absent):
+    command = launch(EngineSettings(**engine), **settings).command
+    assert [word for word in present if word not in command] == []
+    assert [word for word in absent if word in command] == []
+
+
+def test_the_simulated_replica_gets_every_figure_that_was_set():
+    sim = SimSettings(ttft_s=0.5, itl_s=0.25, max_num_seqs=3, kv_cache_tokens=99, startup_s=2)
+    command = launch(EngineSettings(kind="sim", sim=sim), max_model_len=77).command
+    names = ("--ttft", "--itl", "--max-num-seqs", "--kv-cache-tokens", "--startup-time", "--max-model-len")
+    assert [flag(command, name) for name in names] == ["0.5", "0.25", "3", "99", "2.0", "77"]
