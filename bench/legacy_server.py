@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from aiohttp import web
+from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, TextIteratorStreamer
 
 
@@ -47,7 +48,7 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self.model.eval()
         self.lock = asyncio.Lock()
 
@@ -64,6 +65,8 @@ class Engine:
             else:
                 ids = self.tokenizer(str(body["prompt"]), return_tensors="pt")["input_ids"]
             max_tokens = int(body.get("max_tokens") or 128)
+            if max_tokens < 1 or not ids.shape[1]:
+                raise ValueError("nothing to generate from, or nothing to generate")
             return Job(
                 ids=ids,
                 max_tokens=max_tokens,
@@ -72,14 +75,14 @@ class Engine:
                 stream=bool(body.get("stream")),
                 include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, TemplateError) as exc:
             raise BadRequestError(f"bad request: {exc!r}") from exc
 
     def generate(self, job: Job, streamer: TextIteratorStreamer | None = None) -> torch.Tensor:
         """Generated ids of shape (tokens,), by greedy search."""
         minimum = job.max_tokens if job.ignore_eos else job.min_tokens
         with torch.inference_mode():
-            out = self.model.generate(
+            out: torch.Tensor = self.model.generate(
                 input_ids=job.ids,
                 attention_mask=torch.ones_like(job.ids),
                 max_new_tokens=job.max_tokens,

@@ -7,7 +7,9 @@ whole configuration. Run by ``make bench-migration``.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,17 @@ from inferdock.bench.report import machine, pyplot, write_json
 
 RESULTS = Path(__file__).with_name("results")
 LOADS = {"50 at once": 50, "1 at a time": 1}
-PLAN = {"throughput": "0.12 -> 100+ requests/s", "ttft": "7.7 s -> < 500 ms", "tpot": "300 ms -> < 50 ms"}
+QUANTITIES: dict[str, tuple[str, Callable[[dict[str, Any]], float], str, str]] = {
+    # key: (title, reads it from a summary in its unit, how it is written, what the plan asks)
+    "throughput": ("requests/s", lambda s: s["requests_per_s"], "{:.2f}", "0.12 -> 100+"),
+    "ttft_p95": ("TTFT p95, ms", lambda s: s["ttft"]["p95"] * 1e3, "{:.1f}", "7,700 -> < 500"),
+    "tpot_p50": ("TPOT p50, ms", lambda s: s["tpot"]["p50"] * 1e3, "{:.2f}", "300 -> < 50"),
+}
+SIDES = ("legacy", "inferdock")
 
 
 def measure_loads(url: str, *, seconds: float, output_tokens: int) -> dict[str, Any]:
-    """Summaries by load. A closed loop for so many seconds; what is under way at the end still counts."""
+    """Summaries by load. A closed loop that sends for so many seconds; what is under way then is waited for."""
     found = {}
     for name, users in LOADS.items():
         print(f"  {name} ...", file=sys.stderr, flush=True)
@@ -29,52 +37,54 @@ def measure_loads(url: str, *, seconds: float, output_tokens: int) -> dict[str, 
     return found
 
 
-def ratios(old: dict[str, Any], new: dict[str, Any]) -> dict[str, float]:
-    """How many times better Inferdock is, per quantity."""
-    return {
-        "throughput": new["requests_per_s"] / old["requests_per_s"],
-        "ttft_p95": old["ttft"]["p95"] / new["ttft"]["p95"],
-        "tpot_p50": old["tpot"]["p50"] / new["tpot"]["p50"],
-    }
+def measure_round(args: argparse.Namespace) -> dict[str, Any]:
+    """Summaries by side and load; one side runs at a time."""
+    load = {"seconds": args.seconds, "output_tokens": args.output_tokens}
+    print("legacy engine", file=sys.stderr, flush=True)
+    with legacy(Path(args.model)) as url:
+        old = measure_loads(url, **load)
+    print(f"inferdock up --replicas {args.replicas}", file=sys.stderr, flush=True)
+    with inferdock(args.model, args.replicas) as (url, _):
+        new = measure_loads(url, **load)
+    return {"legacy": old, "inferdock": new}
 
 
-def table(results: dict[str, Any]) -> str:
-    """The comparison as Markdown."""
-    rows = [
-        "| load | quantity | legacy engine | Inferdock | ratio | the plan asks |",
-        "|---|---|---|---|---|---|",
-    ]
+def medians(rounds: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """By load and quantity: the median of each side over the rounds, and of the ratios within a round."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for load in LOADS:
-        old, new, times = results["legacy"][load], results["inferdock"][load], results["ratios"][load]
-        cells = [
-            ("requests/s", f"{old['requests_per_s']:.2f}", f"{new['requests_per_s']:.2f}", "throughput", "throughput"),
-            ("TTFT p95", _ms(old["ttft"]["p95"]), _ms(new["ttft"]["p95"]), "ttft_p95", "ttft"),
-            ("TPOT p50", _ms(old["tpot"]["p50"]), _ms(new["tpot"]["p50"]), "tpot_p50", "tpot"),
-        ]
-        rows += [f"| {load} | {n} | {a} | {b} | {times[key]:.1f}x | {PLAN[p]} |" for n, a, b, key, p in cells]
+        found[load] = {}
+        for key, (_, read, _, _) in QUANTITIES.items():
+            pairs = [(read(one["legacy"][load]), read(one["inferdock"][load])) for one in rounds]
+            old, new = (statistics.median(side) for side in zip(*pairs, strict=True))
+            better = [b / a if key == "throughput" else a / b for a, b in pairs]
+            found[load][key] = {"legacy": old, "inferdock": new, "ratio": statistics.median(better)}
+    return found
+
+
+def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The comparison as Markdown."""
+    rows = ["| load | quantity | legacy engine | Inferdock | times better | the plan |", "|---|---|---|---|---|---|"]
+    for load, quantities in figures.items():
+        for key, cells in quantities.items():
+            title, _, form, plan = QUANTITIES[key]
+            old, new = (form.format(cells[side]) for side in SIDES)
+            rows.append(f"| {load} | {title} | {old} | {new} | {cells['ratio']:.1f} | {plan} |")
     return "\n".join(rows)
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
-
-
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Three pairs of bars for the load of 50."""
+def draw(figures: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+    """A pair of bars per load and quantity."""
     plt = pyplot()
-    load = next(iter(LOADS))
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), constrained_layout=True)
-    quantities = [
-        ("requests/s", lambda s: s["requests_per_s"]),
-        ("TTFT p95, ms", lambda s: s["ttft"]["p95"] * 1e3),
-        ("TPOT p50, ms", lambda s: s["tpot"]["p50"] * 1e3),
-    ]
-    for axis, (title, read) in zip(axes, quantities, strict=True):
-        values = [read(results[name][load]) for name in ("legacy", "inferdock")]
-        bars = axis.bar(["legacy engine", "Inferdock"], values, color=["#9aa0a6", "#1a73e8"])
-        axis.bar_label(bars, fmt="%.1f")
-        axis.set_title(title)
-    figure.suptitle(f"{load}, {results['configuration']['output_tokens']} output tokens")
+    figure, axes = plt.subplots(len(LOADS), len(QUANTITIES), figsize=(11, 6), constrained_layout=True)
+    for row, (load, quantities) in zip(axes, figures.items(), strict=True):
+        for axis, (key, cells) in zip(row, quantities.items(), strict=True):
+            bars = axis.bar(
+                ["legacy engine", "Inferdock"], [cells[s] for s in SIDES], color=["#9aa0a6", "#1a73e8"], width=0.6
+            )
+            axis.bar_label(bars, fmt="%.4g", padding=2)
+            axis.set_title(f"{load}: {QUANTITIES[key][0]}", fontsize=10)
+            axis.margins(y=0.15)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -84,24 +94,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="models/demo")
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1, help="each starts both servers anew; medians are reported")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
     parser.add_argument("--output-tokens", type=int, default=50)
     parser.add_argument("--out", type=Path, default=RESULTS / "migration.json")
     args = parser.parse_args()
-    results: dict[str, Any] = {
-        "configuration": {**vars(args), "out": None, "prompt_tokens": 32, "loads": LOADS},
-        "machine": machine(),
-    }
-    print("legacy engine", file=sys.stderr)
-    with legacy(Path(args.model)) as url:
-        results["legacy"] = measure_loads(url, seconds=args.seconds, output_tokens=args.output_tokens)
-    print(f"inferdock up --replicas {args.replicas}", file=sys.stderr)
-    with inferdock(args.model, args.replicas) as (url, _):
-        results["inferdock"] = measure_loads(url, seconds=args.seconds, output_tokens=args.output_tokens)
-    results["ratios"] = {load: ratios(results["legacy"][load], results["inferdock"][load]) for load in LOADS}
-    write_json(args.out, results)
-    draw(results, args.out.with_suffix(".png"))
-    print(table(results))
+    rounds = [measure_round(args) for _ in range(args.rounds)]
+    figures = medians(rounds)
+    print(table(figures))
+    configuration: dict[str, object] = {**vars(args), "out": args.out.name, "prompt_tokens": 32, "loads": LOADS}
+    result = {"configuration": configuration, "machine": machine(), "figures": figures, "rounds": rounds}
+    write_json(args.out, result)
+    draw(figures, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

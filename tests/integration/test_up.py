@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -52,6 +53,13 @@ def wait_gone(pids: set[int], within_s: float) -> set[int]:
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     return alive(pids)
+
+
+def wait_until(wanted: Callable[[], bool], within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -148,16 +156,46 @@ def test_a_second_signal_stops_at_once(start):
     assert platform.process.wait(20) == 130
 
 
+def test_the_end_of_the_terminal_drains_too(start):
+    platform = start(*SIM)
+    assert platform.stop(signal.SIGHUP) == 0
+
+
+def test_a_second_platform_does_not_take_the_first_ones_state_folder(start):
+    platform = start(*SIM)
+    result = up(*SIM, "--port", "0", "--state-dir", str(platform.state_dir))
+    assert (result.returncode, "Another platform uses the state folder" in result.stderr) == (5, True)
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
+
+
+def test_it_goes_on_when_nobody_reads_its_messages_any_more(tmp_path):
+    read, write = os.pipe()
+    platform = Platform(tmp_path, *SIM, output=write)
+    os.close(write)
+    os.close(read)
+    platform.wait_until_ready(1, 60)
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
+    assert platform.stop() == 0
+
+
+def test_a_killed_keeper_takes_its_replica_along_and_both_come_back(start):
+    platform = start(*SIM)
+    keeper = platform.state["replicas"][0]["pid"]
+    (engine,) = family(keeper) - {keeper}
+    os.kill(keeper, signal.SIGKILL)
+    assert not wait_gone({engine}, 10)
+    wait_until(lambda: platform.state["replicas"][0]["restarts"] == 1)
+    platform.wait_until_ready(1, 30)
+    assert platform.stop() == 0
+
+
 def test_a_killed_replica_is_restarted_and_serves_again(start):
     platform = start(*SIM)
     replica = platform.state["replicas"][0]
     (engine,) = family(replica["pid"]) - {replica["pid"]}
     os.kill(engine, signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while platform.state["replicas"][0]["restarts"] == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: platform.state["replicas"][0]["restarts"] == 1)
     platform.wait_until_ready(1, 30)
-    time.sleep(0.5)
     assert one_answer(platform).endswith("data: [DONE]\n\n")
     assert platform.stop() == 0
 
@@ -249,12 +287,34 @@ def test_real_engine_fifty_open_streams_finish_on_ctrl_c(start):
     assert not wait_gone(pids, 5)
 
 
+def named(pids: set[int], word: str) -> int:
+    """The one process of these whose command line or name holds ``word``."""
+    found = []
+    for pid in pids:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        if word in line and "keeper" not in line:
+            found.append(pid)
+    (one,) = found
+    return one
+
+
 @pytest.mark.engine
-@pytest.mark.timeout(600)
-def test_real_engine_kill_9_of_the_supervisor_leaves_nothing(start):
+@pytest.mark.timeout(900)
+def test_real_engine_whatever_is_killed_leaves_nothing_behind(start):
+    """The engine's core, its API server and the keeper come back; after the supervisor nothing is left."""
     platform = start(within_s=300)
+    for restarts, choose in enumerate(
+        (lambda pids: named(pids, "EngineCore"), lambda pids: named(pids, "api_server"), min), start=1
+    ):
+        keeper = platform.state["replicas"][0]["pid"]
+        pids = family(keeper)
+        assert len(pids) >= 3
+        os.kill(keeper if choose is min else choose(pids), signal.SIGKILL)
+        assert not wait_gone(pids, 10)
+        wait_until(lambda wanted=restarts: platform.state["replicas"][0]["restarts"] == wanted)
+        platform.wait_until_ready(1, 300)
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
     pids = family(platform.process.pid)
-    assert len(pids) > 5
     platform.process.kill()
     platform.process.wait()
     assert not wait_gone(pids, 5)

@@ -20,8 +20,11 @@ class Platform:
         state_dir: its logs and state.
     """
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        """``arguments`` are flags of ``inferdock up``; the port is always a free one."""
+    def __init__(self, folder: Path, *arguments: str, output: int | None = None) -> None:
+        """``arguments`` are flags of ``inferdock up``; the port is always a free one.
+
+        ``output`` is a file descriptor for what it says, instead of the file ``up.log``.
+        """
         self.state_dir = folder
         self.output = folder / "up.log"
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +32,11 @@ class Platform:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("INFERDOCK_")}
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, *arguments], stdout=out, stderr=out, env=environment, start_new_session=True
+                [*command, *arguments],
+                stdout=out if output is None else output,
+                stderr=out if output is None else output,
+                env=environment,
+                start_new_session=True,
             )
 
     @property

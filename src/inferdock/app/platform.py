@@ -10,12 +10,12 @@ from pathlib import Path
 import aiohttp
 
 from inferdock.config.settings import Settings
-from inferdock.supervisor.engine import Launch, Machine, child_environment
+from inferdock.supervisor.engine import Launch, Machine, child_environment, engine_source, with_bytecode_cache
 from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.preflight import raise_open_files
 from inferdock.supervisor.probe import Probe
-from inferdock.supervisor.state import StateDir, default_state_dir
+from inferdock.supervisor.state import StateDir, default_cache_dir, default_state_dir
 from inferdock.supervisor.supervisor import Supervisor, View
 
 
@@ -41,6 +41,7 @@ async def run_platform(
     """
     machine = Machine.here()
     state_dir = StateDir(resolve_state_root(settings, environment), settings.gateway.port)
+    environment = with_bytecode_cache(environment, default_cache_dir(environment) / "bytecode", engine_source())
 
     def replica_launch(index: int, port: int) -> Launch:
         return build_replica_launch(

@@ -1,6 +1,6 @@
 """Sends requests and takes times, cheaply: the client shares its processors with the engine that it measures.
 
-Events are counted in the raw bytes and never decoded, but for the usage in the last ones.
+Events are cut from the raw bytes and looked at by pattern; their JSON is never decoded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -20,7 +20,12 @@ from inferdock.wire.sse import EventSplitter, SseError
 _TEXT = re.compile(rb'"(?:content|text|reasoning|reasoning_content)":\s*"(?!")')
 _OUTPUT = re.compile(rb'"completion_tokens":\s*(\d+)')
 _PROMPT = re.compile(rb'"prompt_tokens":\s*(\d+)')
-_TAIL_BYTES = 4096
+REFUSED = "connection refused or closed"
+_DONE = b"[DONE]"
+_NO_CHOICES = re.compile(rb'"choices":\s*\[\]')
+_ERROR = re.compile(rb'\{\s*"error":')
+# Engines close connections that are idle for 5 s (uvicorn's default): one that is taken up in that very moment fails.
+_KEEP_ALIVE_S = 4.0
 
 
 @dataclass(slots=True)
@@ -30,8 +35,9 @@ class Outcome:
     Attributes:
         due_at: when it was meant to be sent (equals ``sent_at`` in a closed loop).
         first_at: first output text, None without any.
-        arrivals: time of each read that carried events, from the first text on.
-        output_tokens: exact when the server reports usage, else the number of events (``counted``).
+        arrivals: time of each read that carried tokens, from the first text on.
+        output_tokens: exact when the server reports usage, else the number of events from the first text on
+            (``counted``).
         error: kind of failure, "" when all is well.
     """
 
@@ -61,7 +67,6 @@ class Asking:
     stream: bool = True
     temperature: float = 0.0
     exact_output: bool = True
-    timeout_s: float = 600.0
 
 
 def session(api_key: str | None, timeout_s: float) -> aiohttp.ClientSession:
@@ -70,7 +75,8 @@ def session(api_key: str | None, timeout_s: float) -> aiohttp.ClientSession:
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         headers=headers,
     )
@@ -84,9 +90,14 @@ async def first_model(http: aiohttp.ClientSession, base_url: str) -> str:
     """
     try:
         async with http.get(f"{base_url}/models") as response:
-            data = await response.json()
+            if response.status != 200:
+                raise UnreachableError(
+                    f"{base_url}/models answers {response.status}: {_message(await response.read())}",
+                    cure="Give a key with --api-key." if response.status in (401, 403) else "Is it the right address?",
+                )
+            data = await response.json(content_type=None)
             return str(data["data"][0]["id"])
-    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, IndexError, TypeError) as exc:
+    except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as exc:
         raise UnreachableError(
             f"No OpenAI-compatible server answers at {base_url} ({type(exc).__name__}).",
             cure="Start one with `inferdock up`, or give its address (it ends in /v1).",
@@ -94,19 +105,24 @@ async def first_model(http: aiohttp.ClientSession, base_url: str) -> str:
 
 
 class Client:
-    """Sends tasks."""
+    """Sends tasks.
+
+    Attributes:
+        asking: how.
+        events: of all streams so far, for the cost of an event.
+    """
 
     def __init__(
         self, http: aiohttp.ClientSession, asking: Asking, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._http = http
-        self._asking = asking
+        self.asking = asking
         self._clock = clock
         self._turn = 0
         self.events = 0
 
     def _body(self, task: Task) -> bytes:
-        asking = self._asking
+        asking = self.asking
         body: dict[str, object] = {
             "model": asking.model,
             "max_tokens": task.output_tokens,
@@ -123,9 +139,13 @@ class Client:
             body |= {"ignore_eos": True, "min_tokens": task.output_tokens}
         return json.dumps(body).encode()
 
+    def without_exact_output(self) -> Client:
+        """The same client for servers that refuse vLLM's own fields."""
+        return Client(self._http, replace(self.asking, exact_output=False), self._clock)
+
     async def send(self, task: Task, due_at: float) -> Outcome:
         """Send one task and follow its answer to the end; failures are part of the outcome, never raised."""
-        asking = self._asking
+        asking = self.asking
         base = asking.base_urls[self._turn % len(asking.base_urls)]
         self._turn += 1
         outcome = Outcome(due_at=due_at)
@@ -143,50 +163,61 @@ class Client:
                     await self._take_whole(response, outcome)
         except TimeoutError:
             outcome.error = "timeout"
-        except (aiohttp.ClientConnectorError, aiohttp.ServerDisconnectedError):
-            outcome.error = "connection refused or closed"
-        except (aiohttp.ClientPayloadError, ConnectionResetError):
+        except aiohttp.ClientResponseError:
+            outcome.error = "not HTTP"
+        except (aiohttp.ClientPayloadError, SseError):
             outcome.error = "stream cut"
-        except aiohttp.ClientError as exc:
+        except OSError:  # aiohttp's connection errors are OSErrors too
+            outcome.error = "stream cut" if outcome.first_at else REFUSED
+        except aiohttp.ServerDisconnectedError:
+            outcome.error = REFUSED
+        except (aiohttp.ClientError, ValueError) as exc:  # ValueError: a host name that cannot be one
             outcome.error = type(exc).__name__
         outcome.ended_at = self._clock()
         return outcome
 
     async def _follow(self, response: aiohttp.ClientResponse, outcome: Outcome) -> None:
-        tail = b""
-        events = 0
-        failed = False
+        splitter = EventSplitter()
+        last = usage = b""
+        tokens = 0
         async for data in response.content.iter_any():
             now = self._clock()
-            count = data.count(b"data: ")
-            events += count
-            if outcome.first_at is None:
-                if not _TEXT.search(data):
-                    tail = (tail + data)[-_TAIL_BYTES:]
+            before = tokens
+            for event in splitter.feed(data):
+                self.events += 1
+                last = event
+                if event == _DONE:
                     continue
-                outcome.first_at = now
-            if count:
+                if not event.endswith(b"}") or not event.startswith(b"{"):
+                    outcome.error = "bad JSON"
+                elif _ERROR.match(event):
+                    outcome.error = "error event"
+                if b'"completion_tokens"' in event:
+                    usage = event
+                if not _NO_CHOICES.search(event) and (outcome.first_at is not None or _TEXT.search(event)):
+                    tokens += 1
+                    outcome.first_at = outcome.first_at or now
+            if tokens > before:
                 outcome.arrivals.append(now)
-            failed = failed or b'data: {"error"' in data
-            tail = (tail + data)[-_TAIL_BYTES:]
-        self.events += events
-        if failed or b'data: {"error"' in tail:
-            outcome.error = "error event"
-        elif not tail.rstrip().endswith(b"data: [DONE]"):
+        if not outcome.error and last != _DONE:
             outcome.error = "stream cut"
-        self._take_usage(tail, outcome, events)
+        self._take_usage(usage, outcome, tokens)
 
     async def _take_whole(self, response: aiohttp.ClientResponse, outcome: Outcome) -> None:
         body = await response.read()
         outcome.first_at = self._clock()
+        try:
+            json.loads(body)
+        except ValueError:
+            outcome.error = "bad JSON"
         self._take_usage(body, outcome, 0)
 
     @staticmethod
-    def _take_usage(data: bytes, outcome: Outcome, events: int) -> None:
+    def _take_usage(data: bytes, outcome: Outcome, tokens: int) -> None:
         outputs, prompts = _OUTPUT.findall(data), _PROMPT.findall(data)
         outcome.prompt_tokens = int(prompts[-1]) if prompts else 0
         outcome.counted = not outputs
-        outcome.output_tokens = int(outputs[-1]) if outputs else max(0, events - 2)
+        outcome.output_tokens = int(outputs[-1]) if outputs else tokens
 
 
 async def chat(
@@ -210,8 +241,10 @@ async def chat(
                     yield _text(payload)
     except (TimeoutError, aiohttp.ClientConnectorError) as exc:
         raise UnreachableError(f"Nothing answers at {base_url}.", cure="Start it with `inferdock up`.") from exc
+    except aiohttp.ClientResponseError as exc:
+        raise CheckFailedError(f"What answers at {base_url} does not speak HTTP.") from exc
     except (aiohttp.ClientError, SseError) as exc:
-        raise CheckFailedError(f"The answer was cut ({type(exc).__name__}).") from exc
+        raise CheckFailedError("The answer was cut: the connection broke.") from exc
     raise CheckFailedError("The answer was cut: the stream ended without [DONE].")
 
 

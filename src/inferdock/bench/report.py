@@ -103,7 +103,7 @@ def plot(path: Path, outcomes: Sequence[Outcome], title: str) -> None:
     """Draw TTFT, TPOT and ITL as cumulative curves, and output tokens per second over time, into a PNG.
 
     Raises:
-        ResourceError: matplotlib is missing.
+        ResourceError: matplotlib is missing, or the file cannot be written.
     """
     plt = pyplot()
     fine = [outcome for outcome in outcomes if not outcome.error]
@@ -124,9 +124,13 @@ def plot(path: Path, outcomes: Sequence[Outcome], title: str) -> None:
     axes[3].set_ylim(bottom=0)
     axes[3].grid(alpha=0.3)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, format="png")
+    except OSError as exc:
+        raise ResourceError(f"Cannot write {path}: {exc.strerror}.", cure="Choose another file.") from exc
+    finally:
+        plt.close(figure)
 
 
 def _tokens_over_time(fine: Sequence[Outcome]) -> tuple[list[int], list[float]]:

@@ -18,6 +18,9 @@ _RATE = re.compile(r"requests_per_s=(\d+(?:\.\d+)?)")
 MIN_SAMPLES = {"p50": 10, "mean": 10, "p95": 40, "p99": 200}
 """Fewer samples than this say nothing about that percentile: the verdict is inconclusive."""
 
+# A failed request took for ever: with more failures than a percentile leaves out, no answered request can meet it.
+_TOLERATED = {"p50": 0.5, "p95": 0.05, "p99": 0.01, "mean": 0.0}
+
 
 class Verdict(StrEnum):
     """Outcome of one objective."""
@@ -72,6 +75,8 @@ def judge(objective: Objective, summary: Summary) -> tuple[Verdict, float]:
         return (Verdict.PASS if value >= objective.limit else Verdict.FAIL), value
     figures = {"ttft": summary.ttft, "tpot": summary.tpot, "itl": summary.itl, "e2e": summary.e2e}[objective.quantity]
     value = {"p50": figures.p50, "p95": figures.p95, "p99": figures.p99, "mean": figures.mean}[objective.statistic]
+    if summary.requests - summary.succeeded > _TOLERATED[objective.statistic] * summary.requests:
+        return Verdict.FAIL, value
     if figures.count < MIN_SAMPLES[objective.statistic]:
         return Verdict.INCONCLUSIVE, value
     return _below(value, objective.limit), value

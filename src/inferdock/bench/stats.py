@@ -90,7 +90,7 @@ def ttft_s(outcome: Outcome) -> float | None:
 
 
 def tpot_s(outcome: Outcome) -> float | None:
-    """(end-to-end - TTFT) / (output tokens - 1); None below two tokens or without a first token of its own."""
+    """(last token - first token) / (output tokens - 1); None below two tokens or when the answer came in one piece."""
     if outcome.first_at is None or outcome.output_tokens < 2 or not outcome.arrivals:
         return None
     return (outcome.arrivals[-1] - outcome.first_at) / (outcome.output_tokens - 1)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import unicodedata
 
 import click
 
 from inferdock.bench.client import chat, first_model, session
-from inferdock.cli.output import output_option, print_json
+from inferdock.cli.output import output_option, print_json, printable
+from inferdock.domain.errors import ConfigError
 
 
 @click.command(context_settings={"show_default": True})
@@ -38,7 +38,9 @@ def ask(
       inferdock ask "How do I roll back?"
       git diff | inferdock ask - --system "Review this change."
     """
-    text = sys.stdin.read() if question == "-" else question
+    text = sys.stdin.buffer.read().decode("utf-8", "replace") if question == "-" else question
+    if not text.strip():
+        raise ConfigError("There is no question.", cure='For instance: inferdock ask "What is Inferdock?"')
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
     body: dict[str, object] = {"messages": messages, "max_tokens": max_tokens, "temperature": temperature}
@@ -54,13 +56,8 @@ async def _ask(url: str, model: str | None, body: dict[str, object], api_key: st
             if output == "table":
                 print(printable(piece), end="", flush=True)
     if output == "json":
-        print_json({"model": body["model"], "answer": "".join(pieces)})
+        # JSON may spell halves of surrogate pairs, which no output can carry.
+        answer = "".join(pieces).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        print_json({"model": body["model"], "answer": answer})
     else:
         print()
-
-
-def printable(text: str) -> str:
-    """Text without control characters but line ends and tabs: an answer must not steer the terminal."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf") else "\N{REPLACEMENT CHARACTER}" for c in text
-    )

@@ -8,7 +8,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from inferdock.bench.arrivals import constant, poisson
-from inferdock.bench.client import Asking, Client, Outcome, first_model, session
-from inferdock.bench.report import document, plot, write_json
+from inferdock.bench.client import REFUSED, Asking, Client, Outcome, first_model, session
+from inferdock.bench.report import document, plot, pyplot, write_json
+from inferdock.bench.runner import Progress as RunProgress
 from inferdock.bench.runner import Runner
 from inferdock.bench.slo import Objective, Verdict, good_request, judge, parse_objective
 from inferdock.bench.stats import Distribution, Summary, summarise
 from inferdock.bench.workload import Task, from_file, parse_length, synthetic
 from inferdock.cli.output import note, output_option, print_json
-from inferdock.domain.errors import CheckFailedError, ConfigError, UnreachableError
+from inferdock.domain.errors import CheckFailedError, ConfigError, InferdockError, UnreachableError
 
 LATE_S = 0.05
 """A client that sends this late (p99) was itself the limit."""
@@ -111,6 +112,8 @@ def bench(arrival: str | None, **given: object) -> int:
         raise ConfigError(f"--arrival {options.arrival} needs --rate.", cure="For instance --rate 20.")
     objectives = [parse_objective(text) for text in options.slo]
     tasks = _tasks(options)
+    if options.plot_file is not None:
+        pyplot()  # said now, not after the run
     return uvloop.run(_bench(options, objectives, tasks))
 
 
@@ -133,40 +136,70 @@ async def _bench(options: Options, objectives: list[Objective], tasks: Iterator[
             stream=options.stream,
             temperature=options.temperature,
             exact_output=options.exact_output,
-            timeout_s=options.timeout,
         )
-        client = Client(http, asking)
-        await _warm_up(client, tasks, options)
-        cpu = time.process_time()
-        outcomes, interrupted = await _run(client, tasks, options)
-        cpu = time.process_time() - cpu
+        client = await _warm_up(Client(http, asking), tasks, options)
+        cpu, events = time.process_time(), client.events
+        progress, interrupted = await _run(client, tasks, options)
+        cpu, events = time.process_time() - cpu, client.events - events
+    outcomes = progress.outcomes
     summary = summarise(outcomes, good_request(objectives))
     verdicts = [(objective, *judge(objective, summary)) for objective in objectives]
-    rows = [{"objective": o.text, "verdict": str(v), "value": value} for o, v, value in verdicts]
-    result = document(summary, options.configuration(model), rows)
-    result["client_cpu_s"] = round(cpu, 3)
+    rows = [
+        {"objective": o.text, "verdict": str(v), "value": value if math.isfinite(value) else None}
+        for o, v, value in verdicts
+    ]
+    result = document(summary, {**options.configuration(model), "exact_output": client.asking.exact_output}, rows)
+    result["unfinished"] = progress.sent - progress.done
+    result["client"] = {"cpu_s": round(cpu, 3), "events": events, "cpu_s_per_1000_events": _per_1000(cpu, events)}
     _report(options, result, summary, outcomes, verdicts)
     if interrupted:
         return 130
+    if outcomes and not summary.succeeded:
+        raise _nothing_succeeded(summary.errors, options.urls)
     missed = [objective.text for objective, verdict, _ in verdicts if verdict is not Verdict.PASS]
     if missed:
         raise CheckFailedError(f"Not shown to be met: {', '.join(missed)}.")
     return 0
 
 
-async def _warm_up(client: Client, tasks: Iterator[Task], options: Options) -> None:
+def _per_1000(cpu_s: float, events: int) -> float | None:
+    return round(cpu_s / events * 1000, 4) if events else None
+
+
+def _nothing_succeeded(errors: Mapping[str, int], urls: Sequence[str]) -> InferdockError:
+    kinds = ", ".join(errors)
+    if set(errors) <= {REFUSED}:
+        return UnreachableError(f"No request succeeded ({kinds}).", cure=f"Is {urls[0]} the right address?")
+    return CheckFailedError(f"No request succeeded ({kinds}).", cure="Look into the log of the server.")
+
+
+async def _warm_up(client: Client, tasks: Iterator[Task], options: Options) -> Client:
+    """The client to measure with: one that leaves out vLLM's own fields where the server refuses them.
+
+    Raises:
+        UnreachableError, CheckFailedError: not one request succeeded.
+    """
     if not options.warmup:
-        return
+        return client
+    errors = await _errors_of_warm_up(client, tasks, options)
+    if client.asking.exact_output and errors and set(errors) <= {"http 400", "http 422"}:
+        note("The server refuses ignore_eos and min_tokens: answers may be shorter than asked for.")
+        client = client.without_exact_output()
+        errors = await _errors_of_warm_up(client, tasks, options)
+    if errors:
+        raise _nothing_succeeded(errors, options.urls)
+    return client
+
+
+async def _errors_of_warm_up(client: Client, tasks: Iterator[Task], options: Options) -> Mapping[str, int]:
+    """Errors by kind if every request failed, else none."""
     runner = Runner(client, tasks, requests=options.warmup, duration_s=None)
     await runner.closed(min(options.concurrency, options.warmup))
-    outcomes = runner.progress.outcomes
-    if outcomes and all(outcome.error for outcome in outcomes):
-        raise UnreachableError(
-            f"No warm-up request succeeded ({outcomes[0].error}).", cure=f"Is {options.urls[0]} the right address?"
-        )
+    summary = summarise(runner.progress.outcomes)
+    return {} if summary.succeeded else summary.errors
 
 
-async def _run(client: Client, tasks: Iterator[Task], options: Options) -> tuple[list[Outcome], bool]:
+async def _run(client: Client, tasks: Iterator[Task], options: Options) -> tuple[RunProgress, bool]:
     requests = options.requests or (None if options.duration else 500)
     runner = Runner(client, tasks, requests=requests, duration_s=options.duration)
     if options.arrival == "closed":
@@ -188,7 +221,7 @@ async def _run(client: Client, tasks: Iterator[Task], options: Options) -> tuple
     finally:
         shown.cancel()
         await asyncio.gather(shown, return_exceptions=True)
-    return runner.progress.outcomes, interrupted
+    return runner.progress, interrupted
 
 
 async def _show_progress(runner: Runner, requests: int | None) -> None:
@@ -212,13 +245,22 @@ def _report(
     outcomes: list[Outcome],
     verdicts: list[tuple[Objective, Verdict, float]],
 ) -> None:
+    if options.output == "json":
+        print_json(result)
+    else:
+        _print_tables(options, result, summary, verdicts)
     if options.json_file is not None:
         write_json(options.json_file, result)
     if options.plot_file is not None:
         plot(options.plot_file, outcomes, f"{summary.requests} requests, {summary.requests_per_s:.1f}/s")
-    if options.output == "json":
-        print_json(result)
-        return
+
+
+def _print_tables(
+    options: Options,
+    result: Mapping[str, object],
+    summary: Summary,
+    verdicts: list[tuple[Objective, Verdict, float]],
+) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(_latencies(summary))
     console.print(
@@ -230,6 +272,8 @@ def _report(
         console.print(f"goodput {summary.goodput_per_s:.2f} requests/s")
     for kind, count in summary.errors.items():
         console.print(f"failed: {count} × {kind}", style="red")
+    if result["unfinished"]:
+        console.print(f"interrupted: {result['unfinished']} requests were under way and do not count", style="yellow")
     if summary.counted_tokens:
         console.print("The server reports no usage: tokens were counted as events.", style="yellow")
     if summary.send_lag_p99_s > LATE_S and options.arrival != "closed":

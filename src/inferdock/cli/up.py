@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -106,7 +106,7 @@ class _LineDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.stderr.flush()
+        pass
 
     def show(self, view: View) -> None:
         """Say what is new."""
@@ -140,7 +140,8 @@ class _LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.__exit__(None, None, None)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self._live.__exit__(None, None, None)
 
     def show(self, view: View) -> None:
         """Redraw."""

@@ -68,12 +68,11 @@ async def in_whole(request: web.Request, fault: Fault) -> web.Response | None:
     return None
 
 
-def _reset(transport: asyncio.BaseTransport) -> None:
+def _reset(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends RST, not FIN
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
+    transport.abort()
 
 
 async def _die() -> None:
@@ -84,7 +83,7 @@ async def _die() -> None:
 async def _write_and_close(request: web.Request, data: bytes) -> None:
     """Bytes behind the HTTP library's back; its handler is cancelled when the connection is gone."""
     transport = request.transport
-    if isinstance(transport, asyncio.WriteTransport):
+    if transport is not None:  # uvloop's transports are no instances of asyncio's classes
         transport.write(data)
         transport.close()
     await asyncio.sleep(_FOREVER_S)

@@ -295,10 +295,14 @@ class SimServer:
         sent = itertools.count(1)
 
         async def follow(index: int, sequence: Sequence) -> None:
+            plain = _plain_event(generation, sequence, head, index)
             async for piece in _pieces(sequence, decode(sequence.prompt) if generation.echo else ""):
                 if piece.first and generation.chat:
                     await self._event(response, _role_event(generation, head, index, sequence))
-                await self._event(response, _token_event(generation, sequence, head, index, piece))
+                if plain is not None and not piece.last:
+                    await response.write(plain[0] + _dump(piece.text) + plain[1])
+                else:
+                    await self._event(response, _token_event(generation, sequence, head, index, piece))
                 if fault is not None:
                     await harm.in_stream(request, response, fault, next(sent))
 
@@ -364,6 +368,18 @@ def _token_event(
     if piece.last and not generation.include_usage:
         event["system_fingerprint"] = bodies.FINGERPRINT
     return event
+
+
+def _plain_event(
+    generation: Generation, sequence: Sequence, head: dict[str, Any], index: int
+) -> tuple[bytes, bytes] | None:
+    """The bytes before and after the text in events that differ in nothing else; None where they do."""
+    if generation.token_ids or generation.logprobs is not None or generation.continuous_usage:
+        return None
+    mark = _dump("\0")  # comes nowhere else: JSON escapes it, and a request id cannot hold it
+    event = _token_event(generation, sequence, head, index, _Piece("\0", [], 0, first=False, last=False))
+    before, _, after = _dump(event).partition(mark)
+    return b"data: " + before, after + b"\n\n"
 
 
 def _role_event(generation: Generation, head: dict[str, Any], index: int, sequence: Sequence) -> dict[str, Any]:

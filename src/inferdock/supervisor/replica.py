@@ -63,6 +63,7 @@ class Replica:
         port: of the current or last process.
         restarts: starts after the first.
         failed_starts: starts in a row that did not become ready.
+        deaths: since it last served for long; they make the pause before a restart longer.
         problem: why it died last, "" if it never did.
         serves: it has answered a real completion, so the gateway may use it.
     """
@@ -98,7 +99,7 @@ class Replica:
         self.problem = ""
         self.serves = False
         self.log = log
-        self._deaths = 0
+        self.deaths = 0
         self._model = model
         self._engine = engine
         self._launch = launch
@@ -125,9 +126,9 @@ class Replica:
         while True:
             await self._start()
             await self._until_death()
-            self._deaths += 1
+            self.deaths += 1
             pause = backoff(
-                self._deaths,
+                self.deaths,
                 first_s=self._engine.restart_backoff_s,
                 longest_s=self._engine.restart_backoff_max_s,
                 jitter=self._jitter(),
@@ -153,7 +154,7 @@ class Replica:
                 self._enter(ReplicaState.READY)
                 status = await death
                 if self._clock() - self.since > STABLE_AFTER_S:
-                    self._deaths = 0
+                    self.deaths = 0
                 self.problem = f"It ended with status {status}. {child.why()}"
             else:
                 self.failed_starts += 1

@@ -23,6 +23,12 @@ def default_state_dir(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "inferdock"
 
 
+def default_cache_dir(environment: Mapping[str, str]) -> Path:
+    """``$XDG_CACHE_HOME/inferdock``, else ``~/.cache/inferdock``: what may be deleted at any time."""
+    base = environment.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "inferdock"
+
+
 class StateDir:
     """The folder of one running platform, named after its gateway port.
 

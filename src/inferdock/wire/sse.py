@@ -31,11 +31,10 @@ class EventSplitter:
         Raises:
             SseError: an event exceeds the limit.
         """
-        if self._skip_lf and data[:1] == b"\n":
-            data = data[1:]
-        if data:
-            self._skip_lf = data.endswith(b"\r")
-        buffer = self._line + data
+        if not data:
+            return []
+        skip_lf, self._skip_lf = self._skip_lf, data.endswith(b"\r")
+        buffer = self._line + (data[1:] if skip_lf and data.startswith(b"\n") else data)
         lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._line = lines.pop()
         events: list[bytes] = []

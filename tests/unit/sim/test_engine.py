@@ -1,128 +1,185 @@
-"""The simulated scheduler and its HTTP side."""
+"""The simulated scheduler, driven by a clock of the test."""
 
 from __future__ import annotations
 
 import asyncio
 
-import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from inferdock.sim.engine import Sequence, SimEngine
+from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
-from inferdock.sim.testing import running_sim
-
-TEXT = {"model": "sim", "prompt": " river stone", "temperature": 0, "ignore_eos": True}
 
 
-@pytest.fixture
-async def http():
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-        yield session
+class Bench:
+    """An engine whose clock the test moves."""
+
+    def __init__(self, **options: float) -> None:
+        chosen = {"ttft_s": 1.0, "itl_s": 0.1, **options}
+        self.options = SimOptions(**chosen)
+        self.now = 100.0
+        self.metrics = SimMetrics("sim", max_model_len=4096)
+        self.engine = SimEngine(self.options, self.metrics, lambda: self.now)
+
+    def submit(self, prompt: int = 4, tokens: int = 5, **more: object) -> Sequence:
+        sequence = Sequence([5] * prompt, max_tokens=tokens, **{"ignore_eos": True, **more})
+        self.engine.submit(sequence)
+        return sequence
+
+    def go(self, seconds: float, every: float = 0.01) -> None:
+        for _ in range(round(seconds / every)):
+            self.engine.step(self.now)
+            self.now += every
+
+    def value(self, name: str, **labels: str) -> float:
+        wanted = {"engine": "0", "model_name": "sim", **labels}
+        return self.metrics.registry.get_sample_value(f"vllm:{name}", wanted) or 0.0
 
 
-async def complete(http: aiohttp.ClientSession, url: str, **fields: object) -> dict:
-    async with http.post(f"{url}/v1/completions", json={**TEXT, **fields}) as response:
-        return await response.json()
+def test_the_first_token_takes_the_ttft_and_later_ones_the_itl():
+    bench = Bench()
+    sequence = bench.submit(tokens=20)
+    bench.go(0.98)
+    assert sequence.output == []
+    bench.go(0.05)
+    assert len(sequence.output) == 1
+    bench.go(1.0)
+    assert len(sequence.output) in (10, 11)
 
 
-async def gauge(http: aiohttp.ClientSession, url: str, name: str) -> float:
-    async with http.get(f"{url}/metrics") as response:
-        lines = [line for line in (await response.text()).splitlines() if line.startswith(f"{name}{{")]
-    return float(lines[0].rpartition(" ")[2])
+def test_a_request_that_comes_while_another_is_prefilled_is_not_held_up():
+    bench = Bench(ttft_s=1.0)
+    bench.submit()
+    bench.go(0.5)
+    second = bench.submit()
+    bench.go(1.03)
+    assert len(second.output) == 1
 
 
-async def until(http: aiohttp.ClientSession, url: str, name: str, value: float) -> None:
-    async with asyncio.timeout(10):
-        while await gauge(http, url, name) != value:
-            await asyncio.sleep(0.01)
+def test_no_more_run_than_the_batch_holds_and_the_first_come_runs_first():
+    bench = Bench(max_num_seqs=2, ttft_s=0.0)
+    sequences = [bench.submit(tokens=3) for _ in range(4)]
+    bench.go(0.02)
+    assert (bench.value("num_requests_running"), bench.value("num_requests_waiting")) == (2, 2)
+    assert [len(s.output) for s in sequences] == [1, 1, 0, 0]
+    bench.go(1.0)
+    assert [s.finish_reason for s in sequences] == ["length"] * 4
+    assert bench.engine.unfinished == 0
 
 
-async def test_the_batch_limit_makes_requests_wait_in_order(http):
-    async with running_sim(SimOptions(max_num_seqs=1, ttft_s=0.2, itl_s=0.001)) as sim:
-        order: list[int] = []
-
-        async def one(index: int) -> None:
-            await complete(http, sim.url, max_tokens=2)
-            order.append(index)
-
-        tasks = []
-        for index in range(3):
-            tasks.append(asyncio.create_task(one(index)))
-            await until(http, sim.url, "vllm:num_requests_waiting", max(0, index))
-        assert await gauge(http, sim.url, "vllm:num_requests_running") == 1
-        await asyncio.gather(*tasks)
-    assert order == [0, 1, 2]
+def test_a_request_waits_until_the_kv_cache_has_room():
+    bench = Bench(kv_cache_tokens=100, ttft_s=0.0)
+    first, second = bench.submit(prompt=80, tokens=3), bench.submit(prompt=50, tokens=3)
+    bench.go(0.02)
+    assert (len(first.output), len(second.output)) == (1, 0)
+    assert bench.value("kv_cache_usage_perc") == pytest.approx(0.81)
+    bench.go(1.0)
+    assert second.finish_reason == "length"
+    assert bench.value("kv_cache_usage_perc") == 0
 
 
-async def test_a_full_kv_cache_makes_requests_wait(http):
-    async with running_sim(SimOptions(kv_cache_tokens=64, ttft_s=0.3, itl_s=0.001)) as sim:
-        prompt = list(range(10, 50))
-        tasks = [asyncio.create_task(complete(http, sim.url, prompt=prompt, max_tokens=4)) for _ in range(2)]
-        await until(http, sim.url, "vllm:num_requests_waiting", 1)
-        assert await gauge(http, sim.url, "vllm:kv_cache_usage_perc") > 0.5
-        assert [len(r["choices"]) for r in await asyncio.gather(*tasks)] == [1, 1]
+def test_a_full_kv_cache_pushes_the_youngest_out_which_later_goes_on():
+    bench = Bench(kv_cache_tokens=40, ttft_s=0.0)
+    first, second = bench.submit(prompt=15, tokens=15), bench.submit(prompt=15, tokens=15)
+    lone = Bench(kv_cache_tokens=1000, ttft_s=0.0)
+    undisturbed = lone.submit(prompt=15, tokens=15)
+    lone.go(5)
+    bench.go(5)
+    assert bench.value("num_preemptions_total") >= 1
+    assert second.output == first.output == undisturbed.output
 
 
-async def test_an_overfull_kv_cache_preempts_and_loses_nothing(http):
-    async with running_sim(SimOptions(kv_cache_tokens=40, ttft_s=0.05, itl_s=0.002)) as sim:
-        alone = await complete(http, sim.url, max_tokens=20)
-        both = await asyncio.gather(*(complete(http, sim.url, max_tokens=20) for _ in range(2)))
-        assert {r["choices"][0]["text"] for r in both} == {alone["choices"][0]["text"]}
-        assert await gauge(http, sim.url, "vllm:num_preemptions_total") >= 1
+def test_an_aborted_request_leaves_at_once_whether_it_runs_or_waits():
+    bench = Bench(max_num_seqs=1, ttft_s=0.0)
+    running, waiting = bench.submit(tokens=1000), bench.submit()
+    bench.go(0.5)
+    bench.engine.abort(waiting)
+    bench.engine.abort(running)
+    bench.go(0.01)
+    assert bench.engine.unfinished == 0
+    assert bench.value("request_success_total", finished_reason="abort") == 2
+    assert bench.value("kv_cache_usage_perc") == 0
 
 
-async def test_a_stop_string_ends_the_text_before_it(http):
-    async with running_sim(SimOptions(ttft_s=0, itl_s=0.001)) as sim:
-        text = (await complete(http, sim.url, max_tokens=20))["choices"][0]["text"]
-        word = text.split()[7]
-        cut = (await complete(http, sim.url, max_tokens=20, stop=[word]))["choices"][0]
-    assert cut["text"] == text[: text.index(word)]
-    assert (cut["finish_reason"], cut["stop_reason"]) == ("stop", word)
+def test_abort_does_not_touch_what_has_ended():
+    bench = Bench(ttft_s=0.0)
+    sequence = bench.submit(tokens=1)
+    bench.go(0.1)
+    bench.engine.abort(sequence)
+    assert sequence.finish_reason == "length"
+    assert bench.value("request_success_total", finished_reason="abort") == 0
 
 
-async def test_token_ids_continue_on_another_replica(http):
-    options = SimOptions(ttft_s=0, itl_s=0.001)
-    async with running_sim(options) as one, running_sim(options) as two:
-        whole = (await complete(http, one.url, max_tokens=12, return_token_ids=True))["choices"][0]
-        prompt = whole["prompt_token_ids"] + whole["token_ids"][:5]
-        rest = (await complete(http, two.url, prompt=prompt, max_tokens=7, return_token_ids=True))["choices"][0]
-    assert rest["token_ids"] == whole["token_ids"][5:]
+def test_a_slow_request_is_slow_and_its_neighbour_is_not():
+    bench = Bench(ttft_s=0.1)
+    slow, quick = bench.submit(tokens=50, slow=10.0), bench.submit(tokens=50)
+    bench.go(0.95)
+    assert slow.output == []
+    assert len(quick.output) > 5
 
 
-async def test_a_client_that_leaves_is_an_abort(http):
-    async with running_sim(SimOptions(ttft_s=30)) as sim:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(complete(http, sim.url, max_tokens=5), 0.2)
-        async with asyncio.timeout(10):
-            while sim.unfinished:
-                await asyncio.sleep(0.01)
-        async with http.get(f"{sim.url}/metrics") as response:
-            assert 'finished_reason="abort",model_name="sim"} 1.0' in await response.text()
+def test_an_answer_that_ends_by_itself_has_the_end_token_as_its_last():
+    bench = Bench(ttft_s=0.0)
+    sequence = bench.submit(tokens=4000, ignore_eos=False)
+    bench.go(100, every=0.05)
+    assert (sequence.finish_reason, sequence.output[-1], sequence.pieces[-1]) == ("stop", 1, "")
 
 
-@pytest.mark.parametrize("fault", ["refuse", "garbage", "cut:2", "badchunk:2"])
-async def test_faults_break_the_answer(http, fault):
-    async with running_sim(SimOptions(ttft_s=0, itl_s=0.001), fault) as sim:
-        with pytest.raises(aiohttp.ClientError):
-            async with http.post(f"{sim.url}/v1/completions", json={**TEXT, "stream": True}) as response:
-                await response.read()
+def test_a_stop_string_wins_over_the_length_that_is_reached_with_it():
+    bench = Bench(ttft_s=0.0)
+    free = bench.submit(tokens=3)
+    bench.go(1)
+    word = free.pieces[2]
+    stopped = bench.submit(tokens=3, stop=[word])
+    bench.go(1)
+    assert (stopped.finish_reason, stopped.stop_reason) == ("stop", word)
+    assert "".join(stopped.pieces) == "".join(free.pieces[:2])
 
 
-async def test_faults_can_be_armed_and_cleared_while_it_runs(http):
-    async with running_sim(SimOptions(ttft_s=0)) as sim:
-        async with http.post(f"{sim.url}/sim/faults", json={"fault": "status:429"}) as response:
-            assert [f["kind"] for f in (await response.json())["armed"]] == ["status"]
-        async with http.post(f"{sim.url}/v1/completions", json=TEXT) as response:
-            assert response.status == 429
-        await http.delete(f"{sim.url}/sim/faults")
-        assert (await complete(http, sim.url, max_tokens=1))["choices"]
-        async with http.post(f"{sim.url}/sim/faults", json={"fault": "nonsense"}) as response:
-            assert response.status == 400
+def test_times_and_tokens_are_measured():
+    bench = Bench()
+    bench.submit(prompt=7, tokens=5)
+    bench.go(2)
+    assert bench.value("prompt_tokens_total") == 7
+    assert bench.value("generation_tokens_total") == 5
+    assert bench.value("time_to_first_token_seconds_sum") == pytest.approx(1.0, abs=0.02)
+    assert bench.value("inter_token_latency_seconds_count") == 4
+    assert bench.value("request_time_per_output_token_seconds_sum") == pytest.approx(0.1, abs=0.02)
+    assert bench.value("e2e_request_latency_seconds_sum") == pytest.approx(1.4, abs=0.05)
 
 
-async def test_shutdown_lets_open_answers_finish_within_its_time(http):
-    async with running_sim(SimOptions(ttft_s=0.3, itl_s=0.01, shutdown_timeout_s=10)) as sim:
-        open_answer = asyncio.create_task(complete(http, sim.url, max_tokens=5))
-        while not sim.unfinished:
-            await asyncio.sleep(0.01)
-        await sim.stop()
-        assert (await open_answer)["usage"]["completion_tokens"] == 5
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 20), st.booleans()), max_size=12))
+def test_whatever_comes_all_end_and_nothing_stays_in_the_cache(requests):
+    bench = Bench(kv_cache_tokens=60, max_num_seqs=3, ttft_s=0.0)
+    sequences = [bench.submit(prompt, tokens) for prompt, tokens, _ in requests]
+    bench.go(0.5, every=0.1)
+    for sequence, (_, _, gone) in zip(sequences, requests, strict=True):
+        if gone:
+            bench.engine.abort(sequence)
+    bench.go(60, every=0.1)
+    assert all(s.finish_reason for s in sequences)
+    assert bench.engine.unfinished == 0
+    assert bench.value("kv_cache_usage_perc") == 0
+    reasons = ("length", "abort", "stop")
+    ended = sum(bench.value("request_success_total", finished_reason=reason) for reason in reasons)
+    assert ended == len(requests)
+
+
+async def test_the_running_engine_wakes_for_what_comes_and_for_what_is_aborted():
+    metrics = SimMetrics("sim", max_model_len=64)
+    loop = asyncio.get_running_loop()
+    engine = SimEngine(SimOptions(ttft_s=3600, itl_s=0.001), metrics, loop.time)
+    running = asyncio.create_task(engine.run())
+    patient, hasty = Sequence([5], max_tokens=3), Sequence([5], max_tokens=3, ignore_eos=True, slow=0.0)
+    engine.submit(patient)
+    await asyncio.sleep(0.01)
+    engine.submit(hasty)
+    async with asyncio.timeout(20):
+        await hasty.ended()
+        engine.abort(patient)
+        while engine.unfinished:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    assert len(hasty.output) == 3

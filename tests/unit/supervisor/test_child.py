@@ -108,9 +108,14 @@ async def test_a_child_can_be_killed_in_its_first_moment(start):
 
 
 async def written(log: Path) -> str:
+    """What the child has said, once it has said something."""
     async with asyncio.timeout(20):
-        while not log.read_text():
+        while not (text := content(log)):
             await asyncio.sleep(0.02)
+    return text
+
+
+def content(log: Path) -> str:
     return log.read_text()
 
 

@@ -1,5 +1,6 @@
 """Command lines and environments of engines."""
 
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferdock.config.settings import EngineSettings, ModelSettings, SimSettings
-from inferdock.supervisor.engine import Machine, child_environment, fair_share, replica_launch
+from inferdock.supervisor.engine import Machine, child_environment, fair_share, replica_launch, with_bytecode_cache
 from inferdock.supervisor.model_folder import Model
 
 FOLDER = Model("/models/m", "m", Path("/models/m"), "local-1", 4096, 1000)
@@ -139,3 +140,43 @@ def test_the_simulated_replica_gets_every_figure_that_was_set():
     command = launch(EngineSettings(kind="sim", sim=sim), max_model_len=77).command
     names = ("--ttft", "--itl", "--max-num-seqs", "--kv-cache-tokens", "--startup-time", "--max-model-len")
     assert [flag(command, name) for name in names] == ["0.5", "0.25", "3", "99", "2.0", "77"]
+
+
+FORBIDDEN = {"PYTHONDONTWRITEBYTECODE": "1", "HOME": "/h"}
+
+
+@pytest.mark.parametrize(
+    ("base", "kept_in"),
+    [
+        (FORBIDDEN, "/cache"),
+        (FORBIDDEN | {"PYTHONPYCACHEPREFIX": "/own"}, "/own"),
+        ({"HOME": "/h"}, None),
+        ({"PYTHONDONTWRITEBYTECODE": ""}, None),
+    ],
+    ids=["forbidden", "has a place of its own", "allowed", "empty means allowed"],
+)
+def test_compiled_modules_are_kept_where_they_may_not_lie_beside_the_sources(base, kept_in):
+    found = with_bytecode_cache(base, Path("/cache"), None)
+    assert found.get("PYTHONPYCACHEPREFIX") == kept_in
+
+
+def test_modules_that_are_compiled_already_are_used_as_they_are(tmp_path):
+    source = tmp_path / "engine.py"
+    assert with_bytecode_cache(FORBIDDEN, Path("/cache"), source) != FORBIDDEN
+    compiled = Path(cache_from_source(source))
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.touch()
+    assert with_bytecode_cache(FORBIDDEN, Path("/cache"), source) == FORBIDDEN
+
+
+def test_on_few_processors_the_model_runs_in_the_engines_core_with_a_thread_for_each():
+    found = launch(EngineSettings(), machine=Machine(cpus=(0, 1))).environment
+    assert (found["VLLM_ENABLE_V1_MULTIPROCESSING"], found["OMP_NUM_THREADS"]) == ("0", "2")
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in found
+
+
+def test_on_many_processors_each_replica_is_bound_to_its_own():
+    machine = Machine(cpus=tuple(range(16)))
+    found = [launch(EngineSettings(replicas=2), index=index, machine=machine).environment for index in (0, 1)]
+    assert [f["VLLM_CPU_OMP_THREADS_BIND"] for f in found] == ["0,1,2,3,4,5,6,7", "8,9,10,11,12,13,14,15"]
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in found[0]

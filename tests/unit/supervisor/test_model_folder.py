@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -10,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inferdock.domain.errors import ModelError
-from inferdock.supervisor.model_folder import check_folder, check_safetensors, fingerprint, resolve
+from inferdock.supervisor.model_folder import (
+    SAMPLED_ABOVE_BYTES,
+    check_folder,
+    check_safetensors,
+    fingerprint,
+    resolve,
+)
 
 
 def safetensors(data: int = 16, *, header: object = None, missing: int = 0) -> bytes:
@@ -47,9 +54,75 @@ def test_the_revision_changes_with_any_byte(folder):
     assert fingerprint(folder) != before
 
 
+def test_names_that_are_not_text_count_too(folder):
+    before = fingerprint(folder)
+    (folder / os.fsdecode(b"odd-\xff")).touch()
+    assert fingerprint(folder) != before
+
+
+def test_hidden_notes_of_download_tools_do_not_change_the_revision(folder):
+    before = fingerprint(folder)
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "model.json.metadata").write_text("downloaded today")
+    assert fingerprint(folder) == before
+
+
+def test_links_are_followed_as_the_hub_cache_uses_them(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("blobs") / "0a1b"
+    (folder / "model.safetensors").rename(elsewhere)
+    (folder / "model.safetensors").symlink_to(elsewhere)
+    assert check_folder(folder, "m").weight_bytes == elsewhere.stat().st_size
+
+
+def test_of_large_files_the_ends_and_the_size_tell_revisions_apart(folder):
+    large = folder / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(SAMPLED_ABOVE_BYTES + 1)
+    before = fingerprint(folder)
+    with large.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    assert fingerprint(folder) != before
+
+
+def test_whole_shards_need_no_index(folder):
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    for number in (1, 2):
+        (folder / f"model-0000{number}-of-00002.safetensors").write_bytes(weights)
+    assert check_folder(folder, "m").weight_bytes == 2 * len(weights)
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [
+        ({"max_position_embeddings": 8192}, 8192),
+        ({"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "linear", "factor": 4}}, None),
+        ({"max_position_embeddings": 8192, "rope_parameters": {"rope_type": "default"}}, 8192),
+        ({"max_position_embeddings": True}, None),
+        ({"max_position_embeddings": "8192"}, None),
+        ({}, None),
+    ],
+)
+def test_the_length_is_known_only_where_the_config_says_it_plainly(folder, config, longest):
+    (folder / "config.json").write_text(json.dumps({"architectures": ["X"], **config}))
+    assert check_folder(folder, "m").max_model_len == longest
+
+
 def shards(folder: Path, mapping: object) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": mapping}))
+
+
+def pipe(path: Path) -> None:
+    """A named pipe: whoever opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder_at(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +145,19 @@ def shards(folder: Path, mapping: object) -> None:
         (lambda f: shards(f, {"w": "model-1.safetensors"}), "weight files are missing"),
         (lambda f: shards(f, {"w": "../../etc/passwd"}), "outside"),
         (lambda f: shards(f, {"w": 5}), "weight_map"),
+        (lambda f: shards(f, {"w": "n" * 5000}), "weight files are missing"),
+        (lambda f: shards(f, {"w": "nul\0.safetensors"}), "weight files are missing"),
+        (lambda f: shards(f, {"w": "\ud800"}), "weight files are missing"),
+        (lambda f: (f / "config.json").write_text('{"architectures": "X"}'), "architectures"),
+        (lambda f: (f / "config.json").write_text("9" * 5000), "not valid JSON"),
+        (lambda f: pipe(f / "config.json"), "is not a file"),
+        (lambda f: pipe(f / "model.safetensors"), "is not a file"),
+        (lambda f: folder_at(f / "config.json"), "is not a file"),
+        (lambda f: folder_at(f / "model.safetensors"), "is not a file"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "model-00002-of-00003.safetensors"),
+            "2 of 3 weight files are missing",
+        ),
         (lambda f: shards(f, []), "weight_map"),
     ],
 )
@@ -82,7 +168,21 @@ def test_a_spoilt_folder_is_named_with_its_cure(folder, spoil, words):
     assert caught.value.cure
 
 
-@pytest.mark.parametrize("source", ["/nowhere", "./nowhere", "no such model", "", "a/b/c", "name@1.0"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/nowhere",
+        "./nowhere",
+        "no such model",
+        "",
+        "a/b/c",
+        "name@1.0",
+        "~nosuchuser/model",
+        "a" * 5000,
+        "nul\0",
+        "/etc/passwd",
+    ],
+)
 def test_what_is_no_model_is_said(source):
     with pytest.raises(ModelError):
         resolve(source, None)
@@ -111,3 +211,31 @@ def test_any_header_is_accepted_or_refused_but_never_crashes(tmp_path, header):
     path.write_bytes(safetensors(header=header if header is not None else {}))
     with contextlib.suppress(ModelError):
         check_safetensors(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 200), st.integers(1, 64))
+def test_a_file_cut_anywhere_is_refused(tmp_path, cut_at, words):
+    whole = safetensors(4 * words)
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(whole[: min(cut_at, len(whole) - 1)])
+    with pytest.raises(ModelError, match="cut"):
+        check_safetensors(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(["architectures", "max_position_embeddings", "rope_scaling", "x"]), json_values))
+def test_any_config_is_accepted_or_refused_but_never_crashes(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
+    with contextlib.suppress(ModelError):
+        check_folder(folder, "m")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(json_values, st.text())
+def test_any_index_is_refused_when_its_shards_are_not_there(folder, mapping, name):
+    index = folder / "model.safetensors.index.json"
+    for weight_map in (mapping, {"w": name}):
+        index.write_text(json.dumps({"weight_map": weight_map}))
+        with contextlib.suppress(ModelError):
+            assert name == "model.safetensors" or check_folder(folder, "m") is None

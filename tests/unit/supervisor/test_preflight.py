@@ -30,6 +30,12 @@ def test_too_little_memory_is_said_with_figures(available, verdict):
         assert "4 replica(s) need about" in check.message
 
 
+def test_replicas_on_few_processors_need_less_memory():
+    four = Settings(engine=EngineSettings(replicas=4))
+    on = [preflight.check_memory(four, MODEL, Machine(cpus=tuple(range(n))), 13 * GIB).verdict for n in (2, 16, 17)]
+    assert on == [Verdict.OK, Verdict.OK, Verdict.FAIL]
+
+
 @pytest.mark.parametrize(
     ("limit", "used", "cached", "free"),
     [
