@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 DEMO_CONFIG = """
 engine:
   # Bound to a schema, a model this small may emit white space for ever, which JSON allows; so forbid it.
-  extra_args: [--structured-outputs-config, '{"backend": "guidance", "disable_any_whitespace": true}']
+  extra_args: [--structured-outputs-config, '{"backend": "xgrammar", "disable_any_whitespace": true}']
 """
 
 

@@ -149,7 +149,8 @@ def test_json_is_valid_even_where_nothing_was_measured(replica):
 
 
 def test_files_that_cannot_be_written_lose_no_result(replica, tmp_path):
-    result = run("bench", f"{replica.url}/v1", "--requests", "5", "--json", str(tmp_path))
+    (tmp_path / "file").touch()
+    result = run("bench", f"{replica.url}/v1", "--requests", "5", "--json", str(tmp_path / "file" / "result.json"))
     assert result.returncode == 5
     assert "requests/s" in result.stdout
     assert "Traceback" not in result.stderr
