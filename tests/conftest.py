@@ -36,13 +36,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(reason)
 
 
-DEMO_CONFIG = """
-engine:
-  # Bound to a schema, a model this small may emit white space for ever, which JSON allows; so forbid it.
-  extra_args: [--structured-outputs-config, '{"backend": "xgrammar", "disable_any_whitespace": true}']
-"""
-
-
 @dataclass(frozen=True)
 class LivePlatform:
     """Addresses of the platform under test; ``engine_url`` is None when only a gateway address was given."""
@@ -59,9 +52,7 @@ def live_platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         yield LivePlatform(base_url=given.rstrip("/"), engine_url=request.config.getoption("--engine-url"))
         return
     folder = tmp_path_factory.mktemp("platform")
-    config = folder / "inferdock.yaml"
-    config.write_text(DEMO_CONFIG)
-    platform = Platform(folder, "-f", str(config), "--replicas", "1")
+    platform = Platform(folder, "--replicas", "1")
     platform.wait_until_ready(1, within_s=300)
     yield LivePlatform(base_url=f"{platform.url}/v1", engine_url=platform.state["replicas"][0]["url"])
     assert platform.stop() == 0, platform.output.read_text()
