@@ -7,10 +7,11 @@ file that it is given.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,8 @@ ENV_PREFIX = "INFERDOCK_"
 CONFIG_FILE_ENV = "INFERDOCK_CONFIG"
 DEFAULT_FILE = "inferdock.yaml"
 MAX_FILE_BYTES = 1024 * 1024
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What reading YAML raises; ValueError: impossible dates and numbers, bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,18 @@ def _walk_values(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _default_leaves() -> dict[str, bool]:
-    """Dotted path of every leaf, in order, to whether that leaf is itself a mapping."""
+def _default_leaves() -> dict[str, Any]:
+    """Dotted path of every leaf, in order, to its type."""
     return dict(_walk_fields(Settings, ""))
 
 
-def _walk_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
+def _walk_fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _walk_fields(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", get_origin(kind) is dict
+            yield f"{prefix}{name}", kind
 
 
 def _choose_file(file: Path | None, env: Mapping[str, str]) -> Path | None:
@@ -107,22 +110,36 @@ def _overlay(target: dict[str, tuple[Any, str]], layer: Mapping[str, tuple[Any, 
     target.update(layer)
 
 
-def _file_leaves(path: Path, leaves: Mapping[str, bool]) -> dict[str, tuple[Any, str]]:
+def _file_leaves(path: Path, leaves: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     data = _read_yaml(path)
     return {p: (v, f"file {path}") for p, v in _walk_mapping(data, "", leaves, path)}
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without surprises: the same key twice in one mapping is an error, not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
             raise ConfigError(f"{path} is larger than 1 MiB.", cure="A configuration file is a few KB of YAML.")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(raw.decode("utf-8"), Loader=_StrictLoader)
     except OSError as exc:
         raise ConfigError(
             f"Cannot read the configuration file {path}: {exc.strerror}.",
             cure="Give an existing file with -f, or leave it out to use the defaults.",
         ) from exc
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
+    except _NOT_YAML as exc:
         reason = " ".join(str(exc).split())
         raise ConfigError(f"{path} is not valid YAML: {reason}.", cure="Mend the line that it names.") from exc
     if data is None:
@@ -133,7 +150,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _walk_mapping(
-    data: Mapping[Any, Any], prefix: str, leaves: Mapping[str, bool], path: Path
+    data: Mapping[Any, Any], prefix: str, leaves: Mapping[str, Any], path: Path
 ) -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         dotted = f"{prefix}{key}"
@@ -143,13 +160,13 @@ def _walk_mapping(
             if value is None:
                 continue
             if not isinstance(value, Mapping):
-                raise ConfigError(f"`{dotted}` in {path} must be a group of keys, not {value!r}.")
+                raise ConfigError(f"`{dotted}` in {path} must be a group of keys, not {_spell(value)}.")
             yield from _walk_mapping(value, f"{dotted}.", leaves, path)
         else:
             raise _unknown_key(dotted, f"in {path}", leaves)
 
 
-def _unknown_key(dotted: str, where: str, leaves: Mapping[str, bool]) -> ConfigError:
+def _unknown_key(dotted: str, where: str, leaves: Mapping[str, Any]) -> ConfigError:
     groups = {p.rpartition(".")[0] for p in leaves} - {""}
     near = difflib.get_close_matches(dotted, [*leaves, *groups], n=1, cutoff=0.5)
     if not near:
@@ -164,7 +181,7 @@ def env_name(dotted: str) -> str:
     return ENV_PREFIX + dotted.upper().replace(".", "__")
 
 
-def _env_leaves(env: Mapping[str, str], leaves: Mapping[str, bool]) -> dict[str, tuple[Any, str]]:
+def _env_leaves(env: Mapping[str, str], leaves: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     found: dict[str, tuple[Any, str]] = {}
     known = {env_name(p): p for p in leaves}
     for name in sorted(env):
@@ -174,15 +191,20 @@ def _env_leaves(env: Mapping[str, str], leaves: Mapping[str, bool]) -> dict[str,
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             cure = f"Did you mean `{near[0]}`?" if near else "Groups and keys are joined by two underscores."
             raise ConfigError(f"Unknown environment variable `{name}`.", cure=cure)
-        found[known[name]] = (_parse_scalar(name, env[name]), f"env {name}")
+        is_text = leaves[known[name]] in (str, str | None)
+        found[known[name]] = (_parse_scalar(name, env[name], is_text=is_text), f"env {name}")
     return found
 
 
-def _parse_scalar(name: str, text: str) -> Any:
+def _parse_scalar(name: str, text: str, *, is_text: bool) -> Any:
+    """Value of a variable. For a setting that is text, only null is more than the text itself (a name may be `123`)."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"`{name}={text}` is not a valid value.", cure="Quote it as YAML would.") from exc
+        value = yaml.load(text, Loader=_StrictLoader)
+    except _NOT_YAML as exc:
+        if is_text:
+            return text
+        raise ConfigError(f"`{name}={text[:80]}` is not a valid value.", cure="Quote it as YAML would.") from exc
+    return text if is_text and value is not None and not isinstance(value, str) else value
 
 
 def _validate(chosen: Mapping[str, tuple[Any, str]]) -> Settings:
@@ -205,4 +227,9 @@ def _first_problem(exc: ValidationError, chosen: Mapping[str, tuple[Any, str]]) 
     leaf = next((p for p in chosen if path == p or path.startswith(f"{p}.")), path)
     origin = chosen[leaf][1] if leaf in chosen else "default"
     reason = problem["msg"][0].lower() + problem["msg"][1:]
-    return ConfigError(f"`{path}` ({origin}) is wrong: {reason}; it is {problem['input']!r}.")
+    return ConfigError(f"`{path}` ({origin}) is wrong: {reason}; it is {_spell(problem['input'])}.")
+
+
+def _spell(value: object) -> str:
+    """A wrong value for an error: bounded, since aliases can make a small file mean gigabytes of text."""
+    return reprlib.repr(value)[:120]

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class Group(BaseModel):
     """Base of all groups: immutable, refuses unknown keys, field docstrings become descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class ModelSettings(Group):

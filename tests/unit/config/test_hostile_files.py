@@ -30,6 +30,17 @@ HOSTILE = {
     "aliases that double": aliases_that_double(12).encode(),
     "brackets": b"model: " + b"[" * 20_000,
     "nested maps": b"model: " + b"{a: " * 3_000 + b"1" + b"}" * 3_000,
+    "aliases that double in one value": b"model: {source: ["
+    + b", ".join(
+        [b"&a0 [x, x, x, x, x, x, x, x, x]"]
+        + [b"&a%d [%s]" % (i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 12)]
+    )
+    + b"]}\n",
+    "an impossible date": b"model: {source: 2020-13-45}\n",
+    "a number of 5000 digits": b"gateway: {port: " + b"9" * 5_000 + b"}\n",
+    "a value of half a megabyte": b"gateway: {port: '" + b"x" * 500_000 + b"'}\n",
+    "the same key twice": b"model: {source: a}\nmodel: {source: b}\n",
+    "an infinite time": b"drain_timeout_s: .inf\n",
     "a group inside itself": b"engine: &x\n  sim: *x\n",
     "a value inside itself": b"engine: &x\n  env: *x\n",
     "a python object": b"model: !!python/object/apply:os.system ['true']\n",
@@ -68,6 +79,11 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name):
     with pytest.raises(ConfigError, match="Cannot read the configuration file"):
         load(file=tmp_path / name, env={}, flags={})
+
+
+def test_a_file_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match="larger than 1 MiB"):
+        load(file=Path("/dev/zero"), env={}, flags={})
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path):

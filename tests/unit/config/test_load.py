@@ -139,7 +139,12 @@ def test_a_variable_is_read_as_yaml(name, text, path, value):
     assert result.origins[path] == f"env {name}"
 
 
-@pytest.mark.parametrize("text", ["[1", "{a", "*anchor", "\x01"])
+@pytest.mark.parametrize("text", ["123", "2024-01-01", "true", "a: b", "@scope/x", "2024-99-01", "1:20"])
+def test_a_variable_for_text_is_taken_as_it_stands(text):
+    assert loaded(env={"INFERDOCK_MODEL__NAME": text}).settings.model.name == text
+
+
+@pytest.mark.parametrize("text", ["[1", "{a", "*anchor", "\x01", "[" * 5_000, "9" * 5_000, "2024-99-01"])
 def test_a_variable_that_is_not_yaml_is_named(text):
     with pytest.raises(ConfigError, match="INFERDOCK_GATEWAY__PORT"):
         loaded(env={"INFERDOCK_GATEWAY__PORT": text})
