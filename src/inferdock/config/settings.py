@@ -77,6 +77,24 @@ class EngineSettings(Group):
     sim: SimSettings = SimSettings()
 
 
+class KubernetesSettings(Group):
+    """Endpoints found through the Kubernetes API: the EndpointSlices of Services that carry `inferdock.io/model`."""
+
+    enabled: bool = False
+    """Follow the EndpointSlices of a namespace; what they say replaces all other endpoints."""
+    namespace: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Namespace of the Services; default: the pod's own."""
+    label_selector: str = "inferdock.io/model"
+    """Which EndpointSlices are followed; they have the labels of their Service. Default: all that name a model."""
+    port_name: str | None = Field(default=None, max_length=63)
+    """Name of the Service's port that the engine listens on; null takes its only TCP port."""
+    model_names: dict[str, str] = Field(default_factory=dict)
+    """Value of the label `inferdock.io/model` to the name that clients ask for, since labels take no slash; a value
+    that is not here is the name itself."""
+    api_url: str | None = None
+    """Address of the API server, for instance of a `kubectl proxy`; default: the cluster of the pod that we run in."""
+
+
 class GatewaySettings(Group):
     """The data plane: one address that speaks the OpenAI API."""
 
@@ -104,6 +122,7 @@ class GatewaySettings(Group):
     """Seconds between two health checks (and load readings) of a replica."""
     attempts: int = Field(default=3, ge=1, le=10)
     """Replicas tried for one request, as long as no byte of an answer has been sent."""
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
 
 class LogSettings(Group):
