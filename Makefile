@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test lint docs lock bench bench-migration bench-overhead clean
+.PHONY: help setup run test lint docs lock bench bench-migration bench-overhead bench-gateway clean
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) 2>/dev/null)))
 ENGINE ?=
@@ -62,6 +62,10 @@ bench-migration: ## Measure Inferdock against the engine it replaces, in one run
 bench-overhead: ## Measure what the gateway costs over the bare replicas
 	$(ready)
 	@$(BIN)/python -m bench.overhead $(ARGS)
+
+bench-gateway: ## Measure this gateway against others (ARGS: --quick --only c32 --peers haproxy --install)
+	$(ready)
+	@$(BIN)/python -m bench.gateway $(ARGS)
 
 clean: ## Remove what these targets made: .venv, out, caches of the tools
 	@rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov

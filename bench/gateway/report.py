@@ -1,0 +1,137 @@
+"""What a run leaves: one JSON document that scenarios are added to, a Markdown table, a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.gateway.scenarios import FIGURES
+from inferdock.bench.report import machine, pyplot, write_json
+
+BESIDES = ("cpu_us_per_request", "cpu_us_per_token", "latency_p50_us", "ttft_p50_ms")
+"""Figures that the table shows besides the one that is compared."""
+
+
+def begin(path: Path) -> dict[str, Any]:
+    """The document that scenarios are added to: the existing one if it was measured on a machine like this."""
+    here = {name: found for name, found in machine().items() if name not in ("commit", "versions")}
+    if path.exists():
+        document = load(path)
+        if document["machine"] == here:
+            return document
+        print(f"{path} is of another machine: written anew", file=sys.stderr)
+    return {"machine": here, "scenarios": {}}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """An earlier document."""
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def save(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the document."""
+    write_json(path, document)
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """All scenarios as Markdown."""
+    parts = []
+    for name, scenario in document["scenarios"].items():
+        rows = _peer_rows(scenario) if scenario["versus"] == "peers" else _variant_rows(scenario)
+        parts.append(f"### `{name}`: {scenario['title']}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _peer_rows(scenario: Mapping[str, Any]) -> list[str]:
+    figure = scenario["figure"]
+    (cells,) = scenario["summary"].values()
+    shown = [name for name in BESIDES if name != figure and any(name in cell for cell in cells.values())]
+    titles = [FIGURES[name].title for name in (figure, *shown)]
+    rows = [_row("gateway", titles[0], "Inferdock to it", *titles[1:], "RSS, MB")]
+    rows.append("|---" * (len(shown) + 4) + "|")
+    for peer, cell in cells.items():
+        ratio = cell["ours_to_this"].get(figure)
+        columns = [_range(cell.get(figure)), _ratio(ratio), *(_median(cell.get(name)) for name in shown)]
+        rows.append(_row(peer, *columns, _median(cell.get("rss_mb"))))
+    return rows
+
+
+def _variant_rows(scenario: Mapping[str, Any]) -> list[str]:
+    figure, variants = scenario["figure"], scenario["summary"]
+    first = next(iter(variants))
+    heads = [f"{label}: {FIGURES[figure].title}" if label == first else f"{label}, to {first}" for label in variants]
+    rows = [_row("gateway", *heads), "|---" * (len(heads) + 1) + "|"]
+    for peer in variants[first]:
+        cells = [variants[label].get(peer, {}) for label in variants]
+        ratios = [_ratio(cell.get("this_to_first", {}).get(figure)) for cell in cells[1:]]
+        rows.append(_row(peer, _range(cells[0].get(figure)), *ratios))
+    return rows
+
+
+def _row(*columns: str) -> str:
+    return "| " + " | ".join(columns) + " |"
+
+
+def number(value: float) -> str:
+    """Three digits at most, thousands with a comma."""
+    if abs(value) >= 100:
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:.3g}"
+
+
+def _range(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{number(found['median'])} [{number(found['min'])}-{number(found['max'])}]"
+
+
+def _ratio(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return ""
+    return f"**{number(found['median'])}x** [{number(found['min'])}-{number(found['max'])}]"
+
+
+def _median(found: Mapping[str, float] | None) -> str:
+    return "-" if found is None else number(found["median"])
+
+
+def plot(path: Path, document: Mapping[str, Any]) -> None:
+    """Ratios of Inferdock to each gateway, one picture for each scenario that compares gateways.
+
+    Raises:
+        ResourceError: matplotlib is missing.
+    """
+    plt = pyplot()
+    shown = {name: found for name, found in document["scenarios"].items() if found["versus"] == "peers"}
+    shown = {name: found for name, found in shown.items() if name != "drift"}
+    columns = 3
+    lines = -(-len(shown) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(13, 3.0 * lines), constrained_layout=True, squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (name, found) in zip(axes.flat, shown.items(), strict=False):
+        _draw(axis, name, found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, format="png")
+    plt.close(figure)
+
+
+def _draw(axis: Any, name: str, scenario: Mapping[str, Any]) -> None:
+    measure = scenario["figure"]
+    (cells,) = scenario["summary"].values()
+    bars = [(peer, cell[measure]) for peer, cell in cells.items() if measure in cell][::-1]
+    middles = [cell["median"] for _, cell in bars]
+    errors = [[cell["median"] - cell["min"] for _, cell in bars], [cell["max"] - cell["median"] for _, cell in bars]]
+    colors = ["#1f5fbf" if peer.startswith("inferdock") else "#b8bec8" for peer, _ in bars]
+    axis.barh([peer for peer, _ in bars], middles, xerr=errors, color=colors, error_kw={"lw": 1, "ecolor": "#555"})
+    better = "more is better" if FIGURES[measure].more_is_better else "less is better"
+    axis.set_title(f"{name}: {scenario['title']}", fontsize=9)
+    axis.set_xlabel(f"{FIGURES[measure].title} ({better})", fontsize=8)
+    axis.tick_params(labelsize=8)
+    if middles and max(middles) > 30 * min(middles):
+        axis.set_xscale("log")
+    axis.spines[["top", "right"]].set_visible(False)
