@@ -125,6 +125,19 @@ class GatewaySettings(Group):
     kubernetes: KubernetesSettings = KubernetesSettings()
 
 
+class KeysSettings(Group):
+    """Who may use the gateway: API keys, which `inferdock keys` makes."""
+
+    check: Literal["auto", "always", "never"] = "auto"
+    """`auto`: once the key file holds a key, be it a revoked one; `always`: without keys nobody gets in; `never`."""
+    file: Path | None = None
+    """File of the keys, which holds their digests only; default `keys.jsonl` in the state folder."""
+    allow_unauthenticated: bool = False
+    """Serve anybody on an address that other machines reach; for gateways behind something that checks callers."""
+    reload_interval_s: float = Field(default=2.0, gt=0)
+    """Seconds between two looks at the key file: so long may a revoked key still work."""
+
+
 class LogSettings(Group):
     """What the processes write about themselves; never prompts, answers or keys."""
 
@@ -142,6 +155,7 @@ class Settings(Group):
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
+    keys: KeysSettings = KeysSettings()
     log: LogSettings = LogSettings()
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """Longest time that open requests get to finish on Ctrl-C or SIGTERM."""
