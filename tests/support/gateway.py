@@ -62,7 +62,7 @@ async def running_gateway(
     """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
     log = bytearray()
     whole = Settings(
-        gateway=GatewaySettings(port=0, health_interval_s=0.2, **settings),
+        gateway=GatewaySettings(**{"port": 0, "health_interval_s": 0.2} | settings),
         log=LogSettings(level="debug"),
         drain_timeout_s=drain_timeout_s,
     )

@@ -1,44 +1,57 @@
-"""One client request from routing to its last byte: attempts on replicas, bytes back, figures taken on the way.
+"""One client request from its place in the queue to its last byte: attempts on replicas, bytes back.
 
-An exchange is both the :class:`~inferdock.gateway.upstream.Receiver` of a replica's response and the
+An exchange is a :class:`~inferdock.gateway.waiting_room.Waiter`, the
+:class:`~inferdock.gateway.upstream.Receiver` of a replica's response and the
 :class:`~inferdock.gateway.http_server.Listener` of its client. Its states, in order::
 
-    choosing -> (connecting) -> waiting -> relaying -> over
-        ^------------------------'   a failed attempt, while nothing has been sent to the client
+    seeking -> (connecting) -> waiting -> relaying -> over
+       ^-----------------------'             |
+       |    failed before the first byte     |
+       '-------------------------------------'
+            lost after it: goes on elsewhere (followed streams only)
 
-Body bytes are forwarded as they came. The head is held back until the first body bytes arrive, so that a replica
-that dies between its head and its first token can still be replaced without the client noticing.
+The head is held back until the first body bytes arrive, so that a replica that dies between its head and its first
+token can still be replaced without the client noticing.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Protocol
+import asyncio
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Protocol
 
 from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
-from inferdock.config.settings import GatewaySettings
+from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
+from inferdock.gateway.answer import Answer
 from inferdock.gateway.http_server import Request, Turn
-from inferdock.gateway.metrics import GatewayMetrics
+from inferdock.gateway.limits import Admission
+from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
+from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
+from inferdock.gateway.seam import text_of_ids
 from inferdock.gateway.upstream import UpstreamConnection, UpstreamPool
-from inferdock.wire.http1 import HOP_BY_HOP, LAST_CHUNK, Header, ResponseHead, chunk, head, status_line
-from inferdock.wire.openai import RequestFields, Usage, error_body, find_usage
+from inferdock.gateway.waiting_room import FRONT, WaitingRoom
+from inferdock.keys.key import Key
+from inferdock.wire.continuation import NotResumable, ResumeMode
+from inferdock.wire.http1 import HOP_BY_HOP, Header, ResponseHead, head
+from inferdock.wire.openai import RequestFields, Usage
 
-MAX_USAGE_TAIL_BYTES = 64 * 1024
-"""End of a JSON answer that is kept to find its usage in; longer answers keep only their end."""
+if TYPE_CHECKING:
+    from inferdock.config.settings import GatewaySettings
 
 _NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
     b"content-length",
     b"expect",
     b"authorization",  # the client's key is for us, never for the engine
+    b"x-api-key",
     b"cookie",
     b"accept-encoding",  # answers must stay readable for usage, and engines do not compress anyway
     b"x-request-id",
 }
-_NOT_RETURNED = frozenset({b"server", b"x-request-id"})
 _RETRIED_STATUS = frozenset({502, 503})
-_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
+_MAX_ERROR_BYTES = 64 * 1024
 
 
 class Surroundings(Protocol):
@@ -47,13 +60,22 @@ class Surroundings(Protocol):
     endpoints: EndpointSet
     pool: UpstreamPool
     metrics: GatewayMetrics
-    settings: GatewaySettings
+    room: WaitingRoom
+
+    @property
+    def settings(self) -> GatewaySettings: ...
 
     def now(self) -> float:
         """Seconds on a monotonic clock."""
 
+    def may_retry(self, model: str) -> bool:
+        """Pay for one retry; False when the budget is used up."""
+
     def endpoint_failed(self, endpoint: Endpoint, *, refused: bool) -> None:
         """An attempt on the endpoint failed; ``refused``: it did not even take the connection."""
+
+    def endpoint_answered(self, endpoint: Endpoint) -> None:
+        """An attempt on the endpoint succeeded."""
 
     def over(self, exchange: Exchange) -> None:
         """The exchange has ended; write its line in the log."""
@@ -66,29 +88,40 @@ class Exchange:
         "_around",
         "_avoid",
         "_body",
+        "_cells",
         "_connection",
         "_drop_usage",
         "_endpoint",
+        "_failures",
         "_head",
+        "_last_bytes_at",
         "_lease",
         "_paused",
-        "_relaying",
-        "_tail",
+        "_relay",
+        "_resuming",
+        "_seam",
+        "_target",
+        "_task",
         "_turn",
+        "admission",
+        "answer",
         "attempts",
-        "chunks",
+        "deadline",
         "ended_at",
         "fields",
         "first_byte_at",
+        "key",
         "model",
         "outcome",
+        "priority",
         "request",
         "request_id",
+        "resume_mode",
+        "resumes",
         "revision",
         "route",
         "sent_at",
-        "status",
-        "usage",
+        "wanted",
     )
 
     def __init__(
@@ -103,10 +136,17 @@ class Exchange:
         fields: RequestFields,
         body: bytes,
         drop_usage: bool,
+        resume_mode: ResumeMode = ResumeMode.NONE,
+        wanted: Wanted,
+        priority: int = 0,
+        deadline: float = math.inf,
+        admission: Admission,
+        key: Key,
     ) -> None:
         """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not."""
         self._around = around
         self._turn = turn
+        self._target = request.target
         self._body = body
         self._drop_usage = drop_usage
         self._avoid: list[Endpoint] = []
@@ -114,45 +154,96 @@ class Exchange:
         self._lease: Lease | None = None
         self._connection: UpstreamConnection | None = None
         self._head: ResponseHead | None = None
-        self._relaying = False
+        self._relay: Relay | None = None
+        self._cells: RevisionCells | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._seam: str | None = None
+        self._resuming = False
         self._paused = False
-        self._tail = b""
+        self._failures = 0
+        self._last_bytes_at = 0.0
+        self.answer = Answer(turn, request_id)
         self.request = request
         self.request_id = request_id
         self.route = route
         self.model = model
         self.fields = fields
+        self.resume_mode = resume_mode
+        self.wanted = wanted
+        self.priority = priority
+        self.deadline = deadline
+        self.admission = admission
+        self.key = key
         self.revision = ""
         self.attempts = 0
-        self.chunks = 0
-        self.status = 0
+        self.resumes = 0
         self.outcome = ""
-        self.usage: Usage | None = None
         self.sent_at = 0.0
         self.first_byte_at = 0.0
         self.ended_at = 0.0
+
+    # -- What the log and the metrics read -------------------------------------------------------------------
 
     @property
     def endpoint_name(self) -> str | None:
         """Endpoint of the last attempt, None when there was none."""
         return self._endpoint.spec.name if self._endpoint is not None else None
 
-    # -- Attempts --------------------------------------------------------------------------------------------
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Endpoint that works on it now."""
+        return self._endpoint if self._lease is not None else None
+
+    @property
+    def status(self) -> int:
+        """HTTP status that the client got, 499 when it left before."""
+        return self.answer.status
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts as the engine reports them."""
+        return self._relay.usage if self._relay is not None else None
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens sent to the client."""
+        return self._relay.tokens if self._relay is not None else 0
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds from the request's last byte to the first replica's connection; 0 when there was none."""
+        return max(0.0, self.sent_at - self.request.received_at) if self.sent_at else 0.0
+
+    @property
+    def avoided(self) -> Collection[Endpoint]:
+        """Endpoints that already failed this request."""
+        return self._avoid
+
+    # -- Seeking a replica -----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin the first attempt."""
         self._turn.listener = self
-        self._attempt()
+        self._last_bytes_at = self.request.received_at
+        self._seek()
 
-    def _attempt(self) -> None:
-        lease = self._around.endpoints.lease(self.model, avoid=self._avoid)
-        if lease is None:
-            self._refuse(no_replica(self.model))
-            return
+    def _seek(self) -> None:
+        try:
+            lease = self._around.room.enter(self)
+        except RequestError as error:
+            self.turned_away(error)
+        else:
+            if lease is not None:
+                self.granted(lease)
+
+    def granted(self, lease: Lease) -> None:
+        """A replica is free: connect to it."""
         self.attempts += 1
         self._lease = lease
         endpoint = self._endpoint = lease.endpoint
         self.revision = endpoint.spec.revision
+        if self._resuming and not self._prepare_rest(endpoint):
+            return
         address = (endpoint.spec.host, endpoint.spec.port)
         connection = self._around.pool.take_idle(address)
         if connection is not None:
@@ -160,14 +251,33 @@ class Exchange:
         else:
             self._around.pool.connect(address, self._send, self._connect_failed)
 
+    def turned_away(self, error: RequestError) -> None:
+        """There is no replica for this request."""
+        self._around.metrics.turned_away.cell(self.model, error.code or "error").value += 1
+        if self._resuming:
+            self._cut(error.message)
+            return
+        self._end("refused", status=error.status)
+        self.answer.refuse(error, bodiless=self.request.method == b"HEAD")
+
+    def beat(self, now: float) -> None:
+        """Still waiting: keep the client's connection alive once in a while."""
+        if not self.fields.stream or self._turn.http10 or not self.answer.chunked or self._paused:
+            return
+        if now - self._last_bytes_at >= self._around.settings.heartbeat_s:
+            self._last_bytes_at = now
+            self.answer.beat()
+
     def _send(self, connection: UpstreamConnection) -> None:
-        if self.outcome:  # the client left while we connected
+        if self.outcome or self._lease is None:  # the client left, or we gave this replica up, while we connected
             self._around.pool.give_back(connection)
             return
         self._connection = connection
         if self._paused:
             connection.transport.pause_reading()
-        self.sent_at = self._around.now()
+        now = self._around.now()
+        self._last_bytes_at = now
+        self.sent_at = self.sent_at or now
         connection.send(
             self._upstream_head() + self._body,
             self,
@@ -180,30 +290,33 @@ class Exchange:
         assert endpoint is not None
         dropped = _NOT_FORWARDED
         connection = request.header(b"connection")
-        if connection is not None and b"," in connection:
+        if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
             dropped = dropped | {name.strip().lower() for name in connection.split(b",")}
         fields: list[Header] = [(b"host", b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port))]
         fields += [field for field in request.headers if field[0] not in dropped]
-        fields.append((b"x-request-id", self.request_id))
+        suffix = b"-resume-%d" % self.attempts if self._resuming else b""
+        fields.append((b"x-request-id", self.request_id + suffix))
         if self._body or request.method == b"POST":
             fields.append((b"content-length", b"%d" % len(self._body)))
-        return head(b"%b %b HTTP/1.1" % (request.method, request.target), fields)
+        return head(b"%b %b HTTP/1.1" % (request.method, self._target), fields)
 
     def _connect_failed(self, reason: str) -> None:
-        if not self.outcome:
+        if not self.outcome and self._lease is not None:
             self._attempt_failed(reason, refused=True)
 
     def _attempt_failed(self, reason: str, *, refused: bool = False) -> None:
-        """Nothing has been sent to the client: try another replica, or say what happened."""
+        """Nothing of this attempt has reached the client: try another replica, or say what happened."""
         endpoint = self._endpoint
         assert endpoint is not None
         self._release("failed")
         self._avoid.append(endpoint)
         self._around.endpoint_failed(endpoint, refused=refused)
-        if self.attempts < self._around.settings.attempts:
-            self._attempt()
+        if self._resuming:
+            self._seek_again(reason)
+        elif self.attempts < self._around.settings.attempts and self._around.may_retry(self.model):
+            self._seek()
         else:
-            self._refuse(
+            self.turned_away(
                 RequestError(502, f"No replica could answer: {reason}.", kind="server_error", code="bad_gateway")
             )
 
@@ -211,120 +324,255 @@ class Exchange:
 
     def response_head(self, head: ResponseHead) -> None:
         """Hold the head until the body begins; give up on a replica that says it cannot serve."""
-        if head.status in _RETRIED_STATUS and self.attempts < self._around.settings.attempts and self._others():
-            connection = self._connection
-            assert connection is not None
-            connection.abort()
-            self._attempt_failed(f"the replica answered {head.status}")
-            return
-        self._head = head
+        if (self._resuming and not (head.status == 200 and head.event_stream)) or (head.status in _RETRIED_STATUS and not self._resuming and self._may_try_others()):
+            self._give_up_attempt(f"the replica answered {head.status}")
+        elif self._resuming:
+            assert isinstance(self._relay, FollowedStream)
+            self._relay.chunked = head.chunked
+        else:
+            self._head = head
+            self._relay = self._relay_for(head)
 
-    def _others(self) -> bool:
+    def _give_up_attempt(self, reason: str) -> None:
+        connection = self._connection
+        assert connection is not None
+        connection.abort()
+        self._attempt_failed(reason)
+
+    def _may_try_others(self) -> bool:
+        if self.attempts >= self._around.settings.attempts:
+            return False
         tried = {*self._avoid, self._endpoint}
         return any(e not in tried for e in self._around.endpoints.of_model(self.model))
 
+    def _relay_for(self, response: ResponseHead) -> Relay:
+        http10 = self._turn.http10
+        if not response.event_stream:
+            return BodyRelay(response, http10=http10)
+        if self.resume_mode is ResumeMode.NONE or response.status != 200:
+            return EventRelay(response, http10=http10, drop_usage=self._drop_usage)
+        followed = FollowedStream(
+            mode=self.resume_mode,
+            fields=self.fields,
+            path=self.request.path,
+            body=self._body,
+            http10=http10,
+            drop_usage=self._drop_usage,
+        )
+        followed.chunked = response.chunked
+        return followed
+
     def response_body(self, data: bytes, payloads: list[tuple[int, int]]) -> None:
-        """Forward bytes; on the way, find usage and drop the usage event that only we asked for."""
-        response = self._head
+        """Forward bytes."""
+        relay, response = self._relay, self._head
+        assert relay is not None
         assert response is not None
-        if response.event_stream:
-            self.chunks += len(payloads)
-            if b'"usage"' in data:
-                data, payloads = self._take_usage(data, payloads)
-        else:
-            self._tail = (self._tail + data)[-MAX_USAGE_TAIL_BYTES:] if self._tail else data
-        if response.chunked and self._turn.http10:
-            data = b"".join([data[start:end] for start, end in payloads])
-        if self._relaying:
-            self._turn.write(data)
-        elif data:
-            self._begin(response, data)
+        out = relay.take(data, payloads)
+        if out:
+            if self._resuming:
+                self._resumed()
+            if response.event_stream:
+                self._mark_tokens()
+            if self.first_byte_at:
+                self.answer.write(out)
+            else:
+                self._begin(response, out)
+        if relay.broken:
+            self._lose(relay.broken)
+        elif isinstance(relay, FollowedStream) and relay.ended:
+            self._complete_early()
+
+    def _mark_tokens(self) -> None:
+        now = self._around.now()
+        if self.first_byte_at and self._cells is not None:
+            self._cells.itl.observe(now - self._last_bytes_at)
+        self._last_bytes_at = now
 
     def _begin(self, response: ResponseHead, data: bytes) -> None:
-        self._relaying = True
         self.first_byte_at = self._around.now()
-        self.status = response.status
-        self._turn.write(self._client_head(response) + data)
-
-    def _client_head(self, response: ResponseHead) -> bytes:
-        turn = self._turn
-        fields = [field for field in response.headers if field[0] not in _NOT_RETURNED]
+        self._cells = self._around.metrics.cells(self.model, self.revision)
+        if self.answer.begun and not response.event_stream:
+            self._error_as_event(response, data)
+            return
         overhead_ms = (self.sent_at - self.request.received_at) * 1e3
-        fields.append((b"x-request-id", self.request_id))
-        fields.append((b"x-inferdock-revision", self.revision.encode()))
-        fields.append((b"x-inferdock-overhead-ms", b"%.3f" % overhead_ms))
-        if response.length is not None:
-            fields.append((b"content-length", b"%d" % response.length))
-        elif response.chunked and not turn.http10:
-            fields.append((b"transfer-encoding", b"chunked"))
-        else:
-            turn.keep_alive = False  # the body's end is the connection's end
-        if not turn.keep_alive:
-            fields.append((b"connection", b"close"))
-        elif turn.http10:
-            fields.append((b"connection", b"keep-alive"))
-        return head(status_line(response.status), fields)
+        extra = [
+            (b"x-inferdock-revision", self.revision.encode()),
+            (b"x-inferdock-overhead-ms", b"%.3f" % overhead_ms),
+        ]
+        self.answer.begin(response, data, framed_by_us=isinstance(self._relay, FollowedStream), extra=extra)
 
-    def _take_usage(self, data: bytes, payloads: list[tuple[int, int]]) -> tuple[bytes, list[tuple[int, int]]]:
-        """Read usage from a block of chunks, and take our usage event out of it."""
-        self.usage = find_usage(data) or self.usage
-        if not self._drop_usage or not _NO_CHOICES.search(data):
-            return data, payloads
-        kept: list[bytes] = []
-        position = 0
-        for start, end in payloads:
-            payload = data[start:end]
-            if _NO_CHOICES.search(payload):
-                payload = _without_usage_events(payload)
-                self.chunks -= 1
-                if payload:
-                    kept.append(chunk(payload))
-            else:
-                kept.append(data[position : end + 2])
-            position = end + 2
-        kept.append(data[position:])
-        rebuilt = b"".join(kept)
-        return rebuilt, _payload_places(rebuilt)
+    def _error_as_event(self, response: ResponseHead, data: bytes) -> None:
+        """The replica refuses a request whose client has been sent heartbeats: the error becomes an event."""
+        if self._connection is not None:
+            self._connection.abort()
+        self._release("answered")
+        self._end("refused")
+        shown = data[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
+        error = RequestError(response.status, f"The replica refused the request: {shown}", code="refused_by_replica")
+        self.answer.cut(error, readable=True)
 
     def response_done(self) -> None:
         """The answer is complete."""
-        response = self._head
+        response, relay = self._head, self._relay
         assert response is not None
-        if not self._relaying:
+        assert relay is not None
+        last = relay.end()
+        if relay.broken:
+            self._lose(relay.broken)
+            return
+        endpoint = self._endpoint
+        if not self.first_byte_at:
             self._begin(response, b"")
-        if response.event_stream and self._turn.http10:
-            self._turn.keep_alive = False
-        if not response.event_stream and self.usage is None:
-            self.usage = find_usage(self._tail)
+        if self.outcome:
+            return
         self._release("answered")
+        if endpoint is not None and response.status < 500:
+            self._around.endpoint_answered(endpoint)
         self._end("answered" if response.status < 500 else "failed")
-        self._turn.finish()
+        self.answer.finish(last)
 
     def response_failed(self, reason: str, *, stale: bool) -> None:
-        """The attempt is lost: retry while the client has seen nothing, else end honestly."""
-        if not self._relaying:
-            if stale:
-                self._release("stale")
-                self.attempts -= 1
-                self._attempt()
-            else:
-                self._attempt_failed(reason)
-            return
-        endpoint, response = self._endpoint, self._head
+        """The attempt is lost: retry while the client has seen nothing, else go on elsewhere or end honestly."""
+        if self.first_byte_at and not self._resuming:
+            self._lose(reason)
+        elif stale:
+            self._release("stale")
+            self.attempts -= 1
+            self._seek()
+        else:
+            self._attempt_failed(reason)
+
+    # -- Going on at another replica -------------------------------------------------------------------------
+
+    def migrate(self, reason: str) -> bool:
+        """Leave the replica, which is to go away; False when the stream cannot go on elsewhere."""
+        if self._connection is None or not isinstance(self._relay, FollowedStream) or self._relay.why_not():
+            return False
+        if not self.first_byte_at:
+            return False
+        self._lose(reason, blame=False)
+        return True
+
+    def check_time(self, now: float) -> None:
+        """Called about once a second: a followed stream that has fallen silent is moved."""
+        if (
+            self._connection is not None
+            and self.first_byte_at
+            and not self._paused
+            and now - self._last_bytes_at > self._around.settings.stall_timeout_s
+            and isinstance(self._relay, FollowedStream)
+            and not self._relay.why_not()
+        ):
+            self._lose(f"the replica was silent for {self._around.settings.stall_timeout_s:g} s")
+
+    def _lose(self, reason: str, *, blame: bool = True) -> None:
+        """Bytes have been sent, and the replica will send no more."""
+        endpoint, connection, relay = self._endpoint, self._connection, self._relay
         assert endpoint is not None
-        assert response is not None
+        if connection is not None:
+            connection.abort()
         self._release("cut")
-        if self._paused:
-            reason = "the client did not read its answer"
-        else:
+        if self._paused and connection is not None and connection.transport.is_closing() and not blame:
+            self._cut("the client did not read its answer")
+            return
+        if blame and not self._paused:
             self._around.endpoint_failed(endpoint, refused=False)
-        self._end("cut")
-        if response.event_stream and response.chunked and not self._turn.http10 and not self._paused:
-            error = RequestError(502, f"The answer was cut: {reason}.", kind="server_error", code="stream_cut")
-            self._turn.write(chunk(b"data: " + error_body(error) + b"\n\n") + LAST_CHUNK)
-            self._turn.finish()
+        self._avoid = [endpoint]
+        if not self.first_byte_at:  # only heartbeats, or the beginning of an event
+            self._relay = self._head = None
+            self._attempt_again(reason)
+        elif not isinstance(relay, FollowedStream) or relay.why_not():
+            why = relay.why_not() if isinstance(relay, FollowedStream) else ""
+            self._around.metrics.resumes.cell(self.model, "impossible").value += 1
+            self._cut(f"{reason} ({why})" if why and why != reason else reason)
         else:
-            self._turn.abort()
+            self._resuming = True
+            self._seek_again(reason)
+
+    def _attempt_again(self, reason: str) -> None:
+        if self.attempts < self._around.settings.attempts and self._around.may_retry(self.model):
+            self._seek()
+        else:
+            self.turned_away(
+                RequestError(502, f"No replica could answer: {reason}.", kind="server_error", code="bad_gateway")
+            )
+
+    def _seek_again(self, reason: str) -> None:
+        self._failures += 1
+        if self._failures > self._around.settings.resume_attempts:
+            self._around.metrics.resumes.cell(self.model, "failed").value += 1
+            self._cut(reason)
+            return
+        self.priority = FRONT
+        self.deadline = math.inf
+        self.wanted = Wanted(revision=self.revision)
+        self._seek()
+
+    def _prepare_rest(self, endpoint: Endpoint) -> bool:
+        """Make ready what to ask the other replica for; False when the attempt needs nothing more from here."""
+        relay = self._relay
+        assert isinstance(relay, FollowedStream)
+        try:
+            rest = relay.rest_request(endpoint.max_model_len)
+            if rest.ended:
+                self._complete_early()
+                return False
+            if relay.needs_seam and not rest.replay and self._seam is None:
+                self._task = self._around.pool.loop.create_task(self._find_seam(relay, endpoint))
+                return False
+            guard = relay.seam(self._seam) if self._seam is not None and not rest.replay else None
+        except NotResumable as exc:
+            self._not_resumable(str(exc))
+            return False
+        self._seam = None
+        self._target, self._body = rest.path, rest.body
+        lead = relay.go_on(replay=rest.replay, guard=guard)
+        if lead:
+            self.answer.write(lead)
+        return True
+
+    async def _find_seam(self, relay: FollowedStream, endpoint: Endpoint) -> None:
+        """Ask the other replica what text the ids stand for; then go on with the attempt."""
+        lease = self._lease
+        try:
+            text = await text_of_ids(self._around.pool, endpoint, relay.tracker, self.model)
+        except NotResumable as exc:
+            self._task = None
+            if not self.outcome:
+                self._attempt_failed(str(exc))
+            return
+        self._task = None
+        if self.outcome or lease is None or self._lease is not lease:
+            return
+        self._seam = text
+        self.attempts -= 1
+        self.granted(lease)
+
+    def _not_resumable(self, reason: str) -> None:
+        self._around.metrics.resumes.cell(self.model, "impossible").value += 1
+        self._release("cut")
+        self._cut(reason)
+
+    def _resumed(self) -> None:
+        """The first bytes of the rest are there."""
+        self._resuming = False
+        self._failures = 0
+        self._avoid = []
+        self.resumes += 1
+        self._around.metrics.resumes.cell(self.model, "resumed").value += 1
+
+    def _complete_early(self) -> None:
+        """The client lacks nothing but the end of its answer."""
+        relay, connection = self._relay, self._connection
+        assert isinstance(relay, FollowedStream)
+        if connection is not None:
+            connection.abort()
+        last = relay.finish() + relay.end()
+        if self._resuming:
+            self._resumed()
+        self._release("answered")
+        self._end("answered")
+        self.answer.finish(last)
 
     # -- Listener: what the client does ----------------------------------------------------------------------
 
@@ -332,12 +580,14 @@ class Exchange:
         """Stop the replica's work: nobody wants the answer any more."""
         if self.outcome:
             return
+        self._around.room.leave(self)
+        if self._task is not None:
+            self._task.cancel()
         if self._connection is not None:
             self._connection.abort()
         self._release("cancelled")
-        self.status = self.status or 499
         self._around.metrics.cancelled.cell(self.model).value += 1
-        self._end("cancelled")
+        self._end("cancelled", status=499)
 
     def pause(self) -> None:
         """The client reads slowly: let the replica's bytes wait in the kernel."""
@@ -348,6 +598,7 @@ class Exchange:
     def resume(self) -> None:
         """The client reads again."""
         self._paused = False
+        self._last_bytes_at = self._around.now()
         connection = self._connection
         if connection is not None and not connection.transport.is_closing():
             connection.transport.resume_reading()
@@ -361,53 +612,16 @@ class Exchange:
         if lease is not None:
             lease.release()
             self._around.metrics.attempts.cell(self.model, outcome).value += 1
+            self._around.room.released(self.model)
 
-    def _refuse(self, error: RequestError) -> None:
-        self.status = error.status
-        self._end("refused")
-        respond_error(self._turn, error, self.request_id, bodiless=self.request.method == b"HEAD")
+    def _cut(self, reason: str) -> None:
+        """The client has a part of its answer and will not get the rest."""
+        self._end("cut")
+        error = RequestError(502, f"The answer was cut: {reason}.", kind="server_error", code="stream_cut")
+        self.answer.cut(error, readable=not self._paused)
 
-    def _end(self, outcome: str) -> None:
+    def _end(self, outcome: str, *, status: int = 0) -> None:
         self.outcome = outcome
+        self.answer.status = self.answer.status or status
         self.ended_at = self._around.now()
         self._around.over(self)
-
-
-def no_replica(model: str) -> RequestError:
-    """503: the model is known, but nothing can serve it now."""
-    return RequestError(
-        503,
-        f"No replica of `{model}` is ready.",
-        kind="server_error",
-        code="no_ready_replica",
-        retry_after_s=2,
-    )
-
-
-def respond_error(turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False) -> None:
-    """Answer with an OpenAI error object."""
-    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id)]
-    if error.retry_after_s is not None:
-        fields.append((b"retry-after", b"%d" % error.retry_after_s))
-    turn.respond(error.status, fields, error_body(error), bodiless=bodiless)
-
-
-def _without_usage_events(payload: bytes) -> bytes:
-    """Drop the SSE events without choices from a chunk's payload (usually it is the only one)."""
-    events = payload.split(b"\n\n")
-    return b"\n\n".join(event for event in events if not _NO_CHOICES.search(event)).lstrip(b"\n")
-
-
-def _payload_places(data: bytes) -> list[tuple[int, int]]:
-    """Find the payloads again in whole chunks that we have just put together."""
-    places: list[tuple[int, int]] = []
-    position = 0
-    while position < len(data):
-        line_end = data.index(b"\r\n", position)
-        length = int(data[position:line_end].partition(b";")[0], 16)
-        if length == 0:
-            break
-        start = line_end + 2
-        places.append((start, start + length))
-        position = start + length + 2
-    return places

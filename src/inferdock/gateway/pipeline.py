@@ -1,4 +1,4 @@
-"""What a request meets, in order: own routes -> admission -> fields -> model -> exchange with a replica -> log.
+"""What a request meets, in order: own routes -> key -> admission -> fields -> model -> limits -> exchange -> log.
 
 The public port's :class:`~inferdock.gateway.http_server.Handler`. What is not answered here goes through an
 :class:`~inferdock.gateway.exchange.Exchange`.
@@ -7,21 +7,45 @@ The public port's :class:`~inferdock.gateway.http_server.Handler`. What is not a
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
-from inferdock.config.settings import GatewaySettings
+from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
-from inferdock.gateway.exchange import Exchange, no_replica, respond_error
+from inferdock.gateway.answer import respond_error
+from inferdock.gateway.auth import Authenticator, check_model
+from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
+from inferdock.gateway.limits import COLUMNS as LIMITER_COLUMNS
+from inferdock.gateway.limits import Admission, Limiter, RateLimitError, estimate_tokens
+from inferdock.gateway.load import IN_FLIGHT, LOAD_COLUMNS
 from inferdock.gateway.metrics import UNKNOWN, GatewayMetrics
 from inferdock.gateway.own_routes import OwnRoutes
+from inferdock.gateway.retry_budget import RetryBudget
 from inferdock.gateway.upstream import UpstreamPool
+from inferdock.gateway.waiting_room import WaitingRoom, no_replica
+from inferdock.keys.key import ANONYMOUS, Key
 from inferdock.telemetry.logs import EventLog
-from inferdock.wire.openai import STREAMING_PATHS, RequestFields, read_fields, with_usage
+from inferdock.wire.continuation import ResumeMode, resume_mode
+from inferdock.wire.openai import (
+    IDS_WISH,
+    STREAMING_PATHS,
+    USAGE_WISH,
+    RequestFields,
+    raw,
+    raw_number,
+    read_fields,
+    with_wishes,
+)
+
+if TYPE_CHECKING:
+    from inferdock.config.settings import GatewaySettings
 
 POST_ONLY = frozenset(
     {
@@ -34,11 +58,26 @@ POST_ONLY = frozenset(
         b"/v1/rerank",
     }
 )
+TIMEOUT_HEADER = b"x-inferdock-timeout-ms"
+"""How long the client will wait, in milliseconds; a request that cannot begin by then is refused."""
+
+SESSION_HEADER = b"x-session-id"
+PREFIX_BYTES = 16 * 1024
+"""Beginning of the prompt that a policy may look at."""
+
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_PROMPT = re.compile(rb'"(?:messages|prompt|input)"\s*:')
+_ROUTES = {path: path.decode() for path in POST_ONLY}
 
 
 class Pipeline:
-    """Takes every request of the public port to its answer."""
+    """Takes every request of the public port to its answer.
+
+    Attributes:
+        settings: may be replaced at any time; requests under way keep the limits that they began with.
+        draining: no new requests are taken.
+        in_flight: requests that have not ended, waiting ones included.
+    """
 
     def __init__(
         self,
@@ -50,53 +89,105 @@ class Pipeline:
         log: EventLog,
         log_requests: bool,
         check_soon: Callable[[], None],
+        auth: Authenticator | None = None,
+        limiter: Limiter | None = None,
+        load: Board | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """Without ``auth`` nobody needs a key; ``load`` outlives this process (``gateway.load``)."""
         self.settings = settings
         self.endpoints = endpoints
         self.pool = pool
         self.metrics = metrics
+        self.auth = auth or Authenticator(check="never")
+        self.limiter = limiter or Limiter(Board.private(LIMITER_COLUMNS))
         self.draining = False
-        self.in_flight = 0
+        self._load = load or Board.private(LOAD_COLUMNS)
+        self._in_flight = 0
         self.now = clock
+        self.log_requests = log_requests
+        self.room = WaitingRoom(
+            endpoints=endpoints, settings=lambda: self._settings, clock=clock, call_later=pool.loop.call_later
+        )
+        self._wall_clock = wall_clock
+        self._live: set[Exchange] = set()
+        self._leaving: dict[Endpoint, float] = {}
+        self._budgets: dict[str, RetryBudget] = {}
         self._idle = asyncio.Event()
         self._log = log
-        self._log_requests = log_requests
         self._check_soon = check_soon
         self._own = OwnRoutes(endpoints=endpoints, metrics=metrics, is_draining=lambda: self.draining)
-        self._id_prefix = os.urandom(8).hex()
+        self._id_prefix = b"req-" + os.urandom(8).hex().encode() + b"-%x"
         self._id_counter = 0
+        metrics.waiting = self.room.all_waiting
+
+    @property
+    def settings(self) -> GatewaySettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._usual = Wanted(limit=settings.max_in_flight_per_replica)
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @in_flight.setter
+    def in_flight(self, count: int) -> None:
+        self._in_flight = count
+        self._load.set(IN_FLIGHT, count)
 
     # -- Handler ---------------------------------------------------------------------------------------------
 
     def handle(self, request: Request, turn: Turn) -> None:
         """Answer one request (see the module's first line for the order)."""
-        request_id = self._request_id(request)
+        named = dict(request.headers)
+        request_id = self._request_id(named.get(b"x-request-id"))
         try:
+            key = ANONYMOUS
+            if self.auth.enabled and request.path.startswith(b"/v1/"):
+                key = self.auth.authenticate(named.get(b"authorization"), named.get(b"x-api-key"), self._wall_clock())
             if self._own.answers(request):
-                self._count(UNKNOWN, "", "own", self._own.answer(request, turn, request_id))
+                self._own.answer(request, turn, request_id, key)
                 return
             self._check_route(request)
             self._admit(turn)
-            fields = self._read(request)
-            model = self._resolve(fields.model)
+            fields = self._read(request, named.get(b"content-type"))
+            model = self._resolve(fields.model, key)
+            admission = self._limited(request, fields, key)
         except RequestError as error:
             self._count(UNKNOWN, "", "refused", error.status)
-            respond_error(turn, error, request_id, bodiless=request.method == b"HEAD")
+            extra = error.headers if isinstance(error, RateLimitError) else None
+            respond_error(turn, error, request_id, bodiless=request.method == b"HEAD", extra=extra)
             return
-        body, drop_usage = _body_for_replica(request, fields)
+        mode = self._resume_mode(request, fields, model)
+        body, drop_usage = _body_for_replica(request, fields, mode)
         self.in_flight += 1
-        Exchange(
+        self._budget(model).request()
+        exchange = Exchange(
             self,
             request,
             turn,
             request_id=request_id,
-            route=_route_label(request.path),
+            route=_ROUTES.get(request.path, "other"),
             model=model,
             fields=fields,
             body=body,
             drop_usage=drop_usage,
-        ).start()
+            resume_mode=mode,
+            wanted=self._wanted(request, named.get(SESSION_HEADER)),
+            priority=_priority(fields, key),
+            deadline=_deadline(request, named.get(TIMEOUT_HEADER)),
+            admission=admission,
+            key=key,
+        )
+        if key.limited:
+            exchange.answer.extra = admission.headers(self.now())
+        self._live.add(exchange)
+        exchange.start()
 
     def refused(self, status: int) -> None:
         """A request that was not valid HTTP, or broke a limit, was answered by the connection itself."""
@@ -106,11 +197,12 @@ class Pipeline:
 
     def _check_route(self, request: Request) -> None:
         path = request.path
-        if not path.startswith(b"/v1/") or b".." in path:
+        if path in POST_ONLY:
+            if request.method != b"POST":
+                raise RequestError(405, "This route only takes POST.", code="method_not_allowed")
+        elif not path.startswith(b"/v1/") or b".." in path:
             shown = path[:200].decode("utf-8", "replace")
             raise RequestError(404, f"There is no route {shown}; the API lives under /v1.", code="route_not_found")
-        if path in POST_ONLY and request.method != b"POST":
-            raise RequestError(405, "This route only takes POST.", code="method_not_allowed")
 
     def _admit(self, turn: Turn) -> None:
         if self.draining:
@@ -118,42 +210,95 @@ class Pipeline:
             raise RequestError(
                 503, "This gateway is shutting down.", kind="server_error", code="draining", retry_after_s=1
             )
-        if self.in_flight >= self.settings.max_in_flight:
+        if self.in_flight >= self._settings.max_in_flight:
             raise RequestError(
                 503, "Too many requests are in flight.", kind="server_error", code="overloaded", retry_after_s=1
             )
 
-    def _read(self, request: Request) -> RequestFields:
+    def _read(self, request: Request, content_type: bytes | None) -> RequestFields:
         if request.method != b"POST":
             return RequestFields()
-        content_type = request.header(b"content-type") or b"application/json"
-        if b"json" not in content_type.lower():
+        if content_type is not None and b"json" not in content_type.lower():
             if request.path in POST_ONLY:
                 raise RequestError(415, "The body must be JSON (`Content-Type: application/json`).")
             return RequestFields()
         return read_fields(request.body)
 
-    def _resolve(self, model: str | None) -> str:
+    def _resolve(self, model: str | None, key: Key) -> str:
         known = self.endpoints.models
         if model is None:
             if len(known) == 1:
-                return known[0]  # as vLLM does: one model needs no name
-            if known:
+                model = known[0]  # as vLLM does: one model needs no name
+            elif known:
                 raise RequestError(400, "`model` is missing.", param="model", code="model_missing")
-        elif self.endpoints.of_model(model):
+        if model is not None and self.endpoints.of_model(model):
+            if key.models:
+                check_model(key, model)
             return model
-        elif known:
+        if known and model is not None:
             raise RequestError(404, f"The model `{model[:200]}` does not exist.", param="model", code="model_not_found")
         raise no_replica(model[:200] if model else "any model")
 
-    def _request_id(self, request: Request) -> bytes:
-        given = request.header(b"x-request-id")
+    def _limited(self, request: Request, fields: RequestFields, key: Key) -> Admission:
+        tokens = 0
+        if key.tokens_per_minute is not None:
+            asked = raw_number(fields.max_completion_tokens) or raw_number(fields.max_tokens) or 0
+            tokens = estimate_tokens(request.body, int(asked) if math.isfinite(asked) else None)
+        return self.limiter.admit(key, stream=bool(fields.stream), now=self.now(), tokens=tokens)
+
+    def _resume_mode(self, request: Request, fields: RequestFields, model: str) -> ResumeMode:
+        if not fields.stream or request.path not in STREAMING_PATHS:
+            return ResumeMode.NONE
+        route = self._settings.models.get(model)
+        wished = route.resume if route is not None and route.resume is not None else self._settings.resume
+        return resume_mode(fields, request.path) if wished else ResumeMode.NONE
+
+    def _wanted(self, request: Request, session: bytes | None) -> Wanted:
+        prefix = _prompt_of(request.body) if self.endpoints.reads_prompts else b""
+        if session is None and not prefix:
+            return self._usual
+        return Wanted(session=session, prefix=prefix, limit=self._usual.limit)
+
+    def _request_id(self, given: bytes | None) -> bytes:
         if given is not None and _REQUEST_ID.fullmatch(given):
             return given
         self._id_counter += 1
-        return b"req-%b-%x" % (self._id_prefix.encode(), self._id_counter)
+        return self._id_prefix % self._id_counter
+
+    def _budget(self, model: str) -> RetryBudget:
+        budget = self._budgets.get(model)
+        if budget is None:
+            budget = self._budgets[model] = RetryBudget(self.now())
+        return budget
+
+    # -- Chores ----------------------------------------------------------------------------------------------
+
+    def endpoints_removed(self, endpoints: list[Endpoint]) -> None:
+        """These are being taken out: what they still work on gets some time, then goes on elsewhere."""
+        deadline = self.now() + self._settings.replica_drain_timeout_s
+        self._leaving |= dict.fromkeys(endpoints, deadline)
+
+    def check_time(self) -> None:
+        """Called about once a second: moves streams away from replicas that hang or must go."""
+        now = self.now()
+        due = {endpoint for endpoint, deadline in self._leaving.items() if deadline <= now or not endpoint.in_flight}
+        for exchange in list(self._live):
+            if exchange.endpoint in due:
+                exchange.migrate("the replica is being taken out")
+            else:
+                exchange.check_time(now)
+        for endpoint in due:
+            if not endpoint.in_flight:
+                del self._leaving[endpoint]
 
     # -- What exchanges call back ----------------------------------------------------------------------------
+
+    def may_retry(self, model: str) -> bool:
+        """Pay for one retry of a request for ``model``."""
+        allowed = self._budget(model).take(self.now())
+        if not allowed:
+            self.metrics.retries_refused.cell(model).value += 1
+        return allowed
 
     def endpoint_failed(self, endpoint: Endpoint, *, refused: bool) -> None:
         """Have the endpoint checked at once; stop choosing one that takes no connections."""
@@ -161,6 +306,9 @@ class Pipeline:
         if refused and endpoint.state is State.READY:
             endpoint.state = State.UNREADY
         self._check_soon()
+
+    def endpoint_answered(self, endpoint: Endpoint) -> None:
+        """A request was answered."""
 
     async def finish_all(self) -> None:
         """Take no new requests and wait until those under way have ended."""
@@ -171,6 +319,7 @@ class Pipeline:
     def over(self, exchange: Exchange) -> None:
         """Count a finished exchange and write its line."""
         self.in_flight -= 1
+        self._live.discard(exchange)
         if self.draining and not self.in_flight:
             self._idle.set()
         self._count(exchange.model, exchange.revision, exchange.route, exchange.status)
@@ -178,24 +327,31 @@ class Pipeline:
         cells = self.metrics.cells(exchange.model, exchange.revision)
         cells.duration.observe(duration_s)
         usage = exchange.usage
-        output_tokens = usage.completion_tokens if usage is not None else exchange.chunks
+        output_tokens = exchange.tokens
         cells.output_tokens.value += output_tokens
-        if usage is not None:
-            cells.prompt_tokens.value += usage.prompt_tokens
+        prompt_tokens = usage.prompt_tokens if usage is not None else 0
+        cells.prompt_tokens.value += prompt_tokens
         ttft_s: float | None = None
         if exchange.fields.stream and exchange.first_byte_at and exchange.status == 200:
             ttft_s = exchange.first_byte_at - exchange.request.received_at
             cells.ttft.observe(ttft_s)
             if output_tokens > 1 and exchange.outcome == "answered":
                 cells.tpot.observe((duration_s - ttft_s) / (output_tokens - 1))
-        if self._log_requests:
+        if exchange.key.limited:
+            if usage is not None or exchange.outcome == "refused":
+                exchange.admission.used_tokens(prompt_tokens + output_tokens, self.now())
+            exchange.admission.release()
+        if self.log_requests:
             self._log_line(exchange, duration_s, ttft_s, output_tokens)
 
     def _log_line(self, exchange: Exchange, duration_s: float, ttft_s: float | None, output_tokens: int) -> None:
+        usage = exchange.usage
         self._log.event(
             "info",
             "request",
             request_id=exchange.request_id.decode(),
+            key=exchange.key.id or None,
+            tenant=exchange.key.tenant or None,
             model=exchange.model,
             revision=exchange.revision,
             endpoint=exchange.endpoint_name,
@@ -203,10 +359,12 @@ class Pipeline:
             status=exchange.status,
             outcome=exchange.outcome,
             attempts=exchange.attempts,
+            resumes=exchange.resumes,
             stream=bool(exchange.fields.stream),
             duration_s=round(duration_s, 6),
+            queued_s=round(exchange.queued_s, 6),
             ttft_s=None if ttft_s is None else round(ttft_s, 6),
-            prompt_tokens=exchange.usage.prompt_tokens if exchange.usage is not None else None,
+            prompt_tokens=usage.prompt_tokens if usage is not None else None,
             output_tokens=output_tokens,
         )
 
@@ -214,13 +372,32 @@ class Pipeline:
         self.metrics.requests.cell(model, revision, route, str(status)).value += 1
 
 
-def _body_for_replica(request: Request, fields: RequestFields) -> tuple[bytes, bool]:
+def _body_for_replica(request: Request, fields: RequestFields, mode: ResumeMode) -> tuple[bytes, bool]:
     """The body to send, and whether we added the wish for a usage event that the client did not ask for."""
-    if fields.stream and fields.stream_options is None and request.path in STREAMING_PATHS:
-        return with_usage(request.body), True
-    return request.body, False
+    if not fields.stream or request.path not in STREAMING_PATHS:
+        return request.body, False
+    drop_usage = fields.stream_options is None
+    wishes = USAGE_WISH if drop_usage else b""
+    if mode is not ResumeMode.NONE and raw(fields.return_token_ids) != b"true":
+        wishes += IDS_WISH
+    return (with_wishes(request.body, wishes) if wishes else request.body), drop_usage
 
 
-def _route_label(path: bytes) -> str:
-    """A bounded label: known routes by name, everything else as ``other``."""
-    return path.decode() if path in POST_ONLY else "other"
+def _priority(fields: RequestFields, key: Key) -> int:
+    """Lower goes first. A key's own priority decides; a body can move itself ahead only where nobody has a key."""
+    asked = raw_number(fields.priority) or 0.0
+    asked = max(-1e9, min(1e9, asked)) if math.isfinite(asked) else 0.0
+    if key is ANONYMOUS:
+        return int(asked)
+    return max(0, int(asked)) - key.priority
+
+
+def _deadline(request: Request, timeout_ms: bytes | None) -> float:
+    if timeout_ms is None or not timeout_ms.isdigit() or len(timeout_ms) > 9:
+        return math.inf
+    return request.received_at + int(timeout_ms) / 1e3
+
+
+def _prompt_of(body: bytes) -> bytes:
+    found = _PROMPT.search(body)
+    return body[found.end() : found.end() + PREFIX_BYTES] if found is not None else b""

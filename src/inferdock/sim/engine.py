@@ -60,6 +60,7 @@ class Sequence:
         ignore_eos: bool = False,
         seed: int = 0,
         stop: list[str] | None = None,
+        keep_stop: bool = False,
         slow: float = 1.0,
     ) -> None:
         self.prompt = prompt
@@ -70,7 +71,7 @@ class Sequence:
         self.slow = slow
         self.output: list[int] = []
         self.pieces: list[str] = []
-        self.text = TextStream(stop or ())
+        self.text = TextStream(stop or (), keep_stop=keep_stop)
         self.finish_reason: str | None = None
         self.arrived_at = self.started_at = self.first_at = self.last_at = self.next_at = 0.0
         self._changed = asyncio.Event()

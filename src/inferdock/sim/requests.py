@@ -41,6 +41,7 @@ class Generation:
     ignore_eos: bool = False
     seed: int = 0
     stop: list[str] = field(default_factory=list)
+    keep_stop: bool = False
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
@@ -80,6 +81,7 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
         ignore_eos=bool(_typed(data, "ignore_eos", bool, "boolean")),
         seed=_seed(data, greedy=temperature == 0),
         stop=_stop(data),
+        keep_stop=bool(_typed(data, "include_stop_str_in_output", bool, "boolean")),
         stream=stream,
         include_usage=include_usage,
         continuous_usage=continuous_usage,

@@ -348,6 +348,7 @@ def _sequences(generation: Generation, fault: Fault | None) -> list[Sequence]:
             ignore_eos=generation.ignore_eos,
             seed=generation.seed + 2 * copy if generation.seed else 0,
             stop=generation.stop,
+            keep_stop=generation.keep_stop,
             slow=slow,
         )
         for prompt in generation.prompts

@@ -16,18 +16,67 @@ STREAMING_PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"}
 """Routes whose streams carry ``usage`` when asked for it by ``stream_options.include_usage``."""
 
 
+RawField = msgspec.Raw | msgspec.UnsetType
+"""A field of which only the bytes matter here; its type is the engine's business."""
+
+
 class StreamOptions(msgspec.Struct):
     """``stream_options`` of a request."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class RequestFields(msgspec.Struct):
-    """What routing needs of a request body."""
+    """What routing, limits and resuming need of a request body."""
 
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    priority: RawField = msgspec.UNSET
+    max_tokens: RawField = msgspec.UNSET
+    max_completion_tokens: RawField = msgspec.UNSET
+    prompt: RawField = msgspec.UNSET
+    n: RawField = msgspec.UNSET
+    best_of: RawField = msgspec.UNSET
+    logprobs: RawField = msgspec.UNSET
+    prompt_logprobs: RawField = msgspec.UNSET
+    echo: RawField = msgspec.UNSET
+    tools: RawField = msgspec.UNSET
+    tool_choice: RawField = msgspec.UNSET
+    functions: RawField = msgspec.UNSET
+    response_format: RawField = msgspec.UNSET
+    structured_outputs: RawField = msgspec.UNSET
+    guided_json: RawField = msgspec.UNSET
+    guided_regex: RawField = msgspec.UNSET
+    guided_choice: RawField = msgspec.UNSET
+    guided_grammar: RawField = msgspec.UNSET
+    presence_penalty: RawField = msgspec.UNSET
+    frequency_penalty: RawField = msgspec.UNSET
+    temperature: RawField = msgspec.UNSET
+    seed: RawField = msgspec.UNSET
+    stop: RawField = msgspec.UNSET
+    return_token_ids: RawField = msgspec.UNSET
+    use_beam_search: RawField = msgspec.UNSET
+    suffix: RawField = msgspec.UNSET
+    prompt_embeds: RawField = msgspec.UNSET
+    kv_transfer_params: RawField = msgspec.UNSET
+
+
+def raw(field: RawField) -> bytes:
+    """The bytes of a field without surrounding white space; empty when it is missing or null."""
+    if field is msgspec.UNSET:
+        return b""
+    text = bytes(field).strip()
+    return b"" if text == b"null" else text
+
+
+def raw_number(field: RawField) -> float | None:
+    """The number in a field; None when it is missing, null or no number."""
+    try:
+        return float(raw(field))
+    except ValueError:
+        return None
 
 
 class Usage(msgspec.Struct):
@@ -59,10 +108,14 @@ def read_fields(body: bytes) -> RequestFields:
         raise RequestError(400, f"The request body is not valid JSON: {exc}.", code="invalid_json") from exc
 
 
-def with_usage(body: bytes) -> bytes:
-    """Add ``stream_options.include_usage`` to a body that is a non-empty object without ``stream_options``."""
+USAGE_WISH: Final = b'"stream_options":{"include_usage":true},'
+IDS_WISH: Final = b'"return_token_ids":true,'
+
+
+def with_wishes(body: bytes, wishes: bytes) -> bytes:
+    """Add fields to a body that is a non-empty object without them (a repeated field would win over ours)."""
     brace = body.index(b"{") + 1
-    return body[:brace] + b'"stream_options":{"include_usage":true},' + body[brace:]
+    return body[:brace] + wishes + body[brace:]
 
 
 _PROMPT = re.compile(rb'"prompt_tokens":\s*(\d{1,12})')

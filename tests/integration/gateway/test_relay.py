@@ -132,7 +132,7 @@ async def test_a_stream_that_dies_before_its_first_token_is_started_elsewhere(ht
 
 @pytest.mark.parametrize("fault", ["cut:5", "badchunk:5"])
 async def test_a_stream_cut_in_the_middle_ends_with_an_honest_error_event(http, fault):
-    async with running_sim(FAST, fault) as replica, running_gateway([replica.url]) as gateway:
+    async with running_sim(FAST, fault) as replica, running_gateway([replica.url], resume=False) as gateway:
         status, text = await ask(http, gateway.url, STREAM)
         last = events(text)[-1]
         assert status == 200
@@ -201,7 +201,7 @@ async def test_a_client_that_reads_slowly_holds_the_replica_back_and_loses_nothi
 
 
 async def test_no_ready_replica_is_503_with_retry_after(http):
-    async with running_gateway(["http://127.0.0.1:9"], ready=0) as gateway:
+    async with running_gateway(["http://127.0.0.1:9"], ready=0, hold_timeout_s=0) as gateway:
         async with http.post(f"{gateway.url}/v1/chat/completions", json=CHAT) as response:
             assert response.status == 503
             assert response.headers["retry-after"]

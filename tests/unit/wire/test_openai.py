@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inferdock.domain.errors import RequestError
-from inferdock.wire.openai import Usage, error_body, find_usage, read_fields, with_usage
+from inferdock.wire.openai import USAGE_WISH, Usage, error_body, find_usage, read_fields, with_wishes
 
 
 def test_unknown_fields_do_not_matter():
@@ -35,7 +35,7 @@ def test_bad_bodies_are_the_clients_fault(body, param):
 
 def test_the_wish_for_usage_leaves_the_rest_as_it_was():
     body = b' {"model":"m","stream":true}'
-    assert json.loads(with_usage(body)) == {**json.loads(body), "stream_options": {"include_usage": True}}
+    assert json.loads(with_wishes(body, USAGE_WISH)) == {**json.loads(body), "stream_options": {"include_usage": True}}
 
 
 def test_usage_is_found_in_raw_bytes():

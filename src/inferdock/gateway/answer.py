@@ -1,0 +1,129 @@
+"""One answer on its way to the client: its head, its body, and how it ends when it cannot be completed."""
+
+from __future__ import annotations
+
+from inferdock.domain.errors import RequestError
+from inferdock.gateway.http_server import Turn
+from inferdock.wire.http1 import LAST_CHUNK, Header, ResponseHead, chunk, head, status_line
+from inferdock.wire.openai import error_body
+
+_NOT_RETURNED = frozenset({b"server", b"x-request-id"})
+_EVENT_STREAM: list[Header] = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+]
+HEARTBEAT = b": waiting for a replica\n\n"
+"""An SSE comment: clients skip it, proxies see that the connection lives."""
+
+
+class Answer:
+    """What has been said to one client.
+
+    Attributes:
+        begun: the head has been written; the status cannot be changed any more.
+        status: as the client got it, 0 before.
+        sent_at: clock time of the last byte, in seconds.
+    """
+
+    __slots__ = ("_events", "_request_id", "_turn", "begun", "extra", "sent_at", "status")
+
+    def __init__(self, turn: Turn, request_id: bytes) -> None:
+        self._turn = turn
+        self._request_id = request_id
+        self._events = False
+        self.begun = False
+        self.status = 0
+        self.sent_at = 0.0
+        self.extra: list[Header] = []
+
+    @property
+    def chunked(self) -> bool:
+        """The client understands chunks."""
+        return not self._turn.http10
+
+    def begin(self, response: ResponseHead, first: bytes, *, framed_by_us: bool, extra: list[Header]) -> None:
+        """Write the head and the first bytes of the body.
+
+        Args:
+            response: the replica's head.
+            first: bytes of the body, framed.
+            framed_by_us: the body is framed anew, whatever the replica's framing was.
+            extra: headers of our own.
+        """
+        if self.begun:  # a heartbeat needed the head before
+            self._turn.write(first)
+            return
+        self.begun = True
+        self.status = response.status
+        self._events = response.event_stream
+        turn = self._turn
+        fields = [field for field in response.headers if field[0] not in _NOT_RETURNED]
+        fields.append((b"x-request-id", self._request_id))
+        fields += extra
+        fields += self.extra
+        if response.length is not None and not framed_by_us:
+            fields.append((b"content-length", b"%d" % response.length))
+        elif (response.chunked or framed_by_us) and not turn.http10:
+            fields.append((b"transfer-encoding", b"chunked"))
+        else:
+            turn.keep_alive = False  # the body's end is the connection's end
+        self._write_head(response.status, fields, first)
+
+    def _write_head(self, status: int, fields: list[Header], first: bytes) -> None:
+        turn = self._turn
+        if not turn.keep_alive:
+            fields.append((b"connection", b"close"))
+        elif turn.http10:
+            fields.append((b"connection", b"keep-alive"))
+        turn.write(head(status_line(status), fields) + first)
+
+    def write(self, data: bytes) -> None:
+        """Write more of the body, framed."""
+        self._turn.write(data)
+
+    def beat(self) -> None:
+        """Tell the client of a stream that it is still being waited for (HTTP/1.1 only)."""
+        if not self.begun:
+            self.begun = self._events = True
+            self.status = 200
+            fields = [*_EVENT_STREAM, (b"x-request-id", self._request_id), *self.extra]
+            fields.append((b"transfer-encoding", b"chunked"))
+            self._write_head(200, fields, chunk(HEARTBEAT))
+        else:
+            self._turn.write(chunk(HEARTBEAT))
+
+    def refuse(self, error: RequestError, *, bodiless: bool) -> None:
+        """Answer with an error instead; after a heartbeat it can only be an event."""
+        if self.begun:
+            self.cut(error, readable=True)
+        else:
+            self.status = error.status
+            respond_error(self._turn, error, self._request_id, bodiless=bodiless, extra=self.extra)
+
+    def cut(self, error: RequestError, *, readable: bool) -> None:
+        """The body cannot be completed: say so in the stream if that is possible, else cut the connection."""
+        if self._events and readable and not self._turn.http10:
+            self._turn.write(chunk(b"data: " + error_body(error) + b"\n\n") + LAST_CHUNK)
+            self._turn.finish()
+        else:
+            self._turn.abort()
+
+    def finish(self, last: bytes = b"") -> None:
+        """The answer is complete."""
+        if last:
+            self._turn.write(last)
+        if self._events and self._turn.http10:
+            self._turn.keep_alive = False
+        self._turn.finish()
+
+
+def respond_error(
+    turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False, extra: list[Header] | None = None
+) -> None:
+    """Answer with an OpenAI error object."""
+    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id), *(extra or ())]
+    if error.retry_after_s is not None:
+        fields.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.status == 401:
+        fields.append((b"www-authenticate", b"Bearer"))
+    turn.respond(error.status, fields, error_body(error), bodiless=bodiless)
