@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench.gateway import peers, report, runner
 from bench.gateway.processes import Cores
@@ -19,8 +22,9 @@ QUICK_PEERS = ("direct", "inferdock", "haproxy", "nginx", "vllm-router")
 def main() -> None:
     """Command line."""
     args = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     if args.table:
-        print(report.table(report.load(args.out)))
+        _show(args, report.load(args.out))
         return
     names = _names(args)
     if args.install:
@@ -44,9 +48,15 @@ def main() -> None:
         if scenario.name in wanted:
             document["scenarios"][scenario.name] = runner.measure(scenario, found, plan)
             report.save(args.out, document)
+    _show(args, document)
+
+
+def _show(args: argparse.Namespace, document: Mapping[str, Any]) -> None:
     print(report.table(document))
     if args.plot:
         report.plot(args.plot, document)
+    if args.page:
+        report.write_page(args.page, document)
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,7 +72,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, metavar="FOLDER", help="keep the gateways' logs there (costs them time)")
     parser.add_argument("--out", type=Path, default=RESULTS / "gateway-costs.json")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the result (needs matplotlib)")
-    parser.add_argument("--table", action="store_true", help="only print the table of an earlier result")
+    parser.add_argument("--page", type=Path, metavar="MD", help="write the table between the marks of this page")
+    parser.add_argument("--table", action="store_true", help="measure nothing: show the last result")
     return parser.parse_args()
 
 

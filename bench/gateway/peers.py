@@ -99,10 +99,7 @@ def _inferdock(name: str, revision: str) -> Peer:
     environment = {"PYTHONPATH": str(source)}
 
     def command(place: Place) -> list[str]:
-        # Streams beyond the default limit are refused, which is right for a gateway and wrong for this measurement.
-        config = place.folder / "inferdock.yaml"
-        config.write_text(f"gateway:\n  max_in_flight: {MOST_OPEN}\nstate_dir: {place.folder}\n")
-        arguments = _cli("gateway", "-f", str(config), "--port", str(place.port))
+        arguments = _cli("gateway", "-f", str(_config(place)), "--port", str(place.port))
         arguments += [part for url in place.urls for part in ("--replica", f"m={url}")]
         return arguments + (["--workers", str(place.workers)] if place.workers > 1 else [])
 
@@ -112,10 +109,17 @@ def _inferdock(name: str, revision: str) -> Peer:
         command,
         commit,
         environment,
-        make_key=_inferdock_key if "keys" in _help(environment) else None,
+        make_key=(lambda place: _inferdock_key(place, environment)) if _help(environment, "keys") else None,
         workers="--workers" in offered,
         missing="" if offered else "its command line does not start",
     )
+
+
+def _config(place: Place) -> Path:
+    config = place.folder / "inferdock.yaml"
+    # Requests beyond the limit are refused, which is right for a gateway and wrong for this measurement.
+    config.write_text(f"gateway:\n  max_in_flight: {MOST_OPEN}\nstate_dir: {place.folder}\n")
+    return config
 
 
 def _cli(*arguments: str) -> list[str]:
@@ -129,8 +133,14 @@ def _help(environment: Mapping[str, str], *command: str) -> str:
     return result.stdout if result.returncode == 0 else ""
 
 
-def _inferdock_key(place: Place) -> list[str]:
-    raise NotImplementedError("keys are not part of the command line yet")
+def _inferdock_key(place: Place, environment: Mapping[str, str]) -> list[str]:
+    """A key with every limit on, each out of reach."""
+    limits = [part for limit in ("--rpm", "--tpm", "--streams") for part in (limit, str(1_000_000_000))]
+    command = _cli("keys", "create", "-f", str(_config(place)), "--name", "bench", *limits)
+    made = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    if made.returncode:
+        sys.exit(f"no key could be made: {made.stderr.strip()}")
+    return [f"Authorization: Bearer {made.stdout.strip()}"]
 
 
 # -- haproxy and nginx, from the distribution -------------------------------------------------------------------------

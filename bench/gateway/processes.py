@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -118,6 +119,8 @@ def gateway(
             child = started.__enter__()
         try:
             took = wait_for(lambda: _completes(place.port, headers), child, log or Path(os.devnull))
+            if headers and _completes(place.port, ()):
+                sys.exit("it serves requests without a key although keys are on")
             yield Running(place.port, child.pid, took, max(rss_mb(tree(child.pid))), headers)
         finally:
             started.__exit__(None, None, None)

@@ -11,6 +11,7 @@ from typing import Any
 from bench.gateway.scenarios import FIGURES
 from inferdock.bench.report import machine, pyplot, write_json
 
+MARKS = ("<!-- figures -->", "<!-- end of figures -->")
 BESIDES = ("cpu_us_per_request", "cpu_us_per_token", "latency_p50_us", "ttft_p50_ms")
 """Figures that the table shows besides the one that is compared."""
 
@@ -41,9 +42,42 @@ def table(document: Mapping[str, Any]) -> str:
     """All scenarios as Markdown."""
     parts = []
     for name, scenario in document["scenarios"].items():
-        rows = _peer_rows(scenario) if scenario["versus"] == "peers" else _variant_rows(scenario)
+        rows = _variant_rows(scenario) if scenario["versus"] == "variants" else _peer_rows(scenario)
         parts.append(f"### `{name}`: {scenario['title']}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
+
+
+def write_page(path: Path, document: Mapping[str, Any]) -> None:
+    """Put the table between the two marks of a page.
+
+    Raises:
+        ValueError: the page has no marks.
+    """
+    before, start, rest = path.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not start or not end:
+        raise ValueError(f"{path} has no {MARKS[0]} ... {MARKS[1]}")
+    path.write_text(f"{before}{start}\n{_origin(document)}\n\n{table(document)}\n{end}{after}")
+
+
+def _origin(document: Mapping[str, Any]) -> str:
+    """Machine, versions, commits and times in a few words."""
+    machine, scenarios = document["machine"], document["scenarios"].values()
+    versions = {name: version for found in scenarios for name, version in found["versions"].items()}
+    ours = sorted({_ours(found) for found in scenarios})
+    others = ", ".join(f"{name} {version}" for name, version in versions.items() if not name.startswith("inferdock"))
+    times = sorted(found["started"] for found in scenarios)
+    return (
+        f"Measured from {times[0]} to {times[-1]} on {machine['processor']}, {machine['cpus']} cores, "
+        f"{machine['system']}, Python {machine['python']}. "
+        f"Inferdock {', '.join(ours)}; {others}."
+    )
+
+
+def _ours(scenario: Mapping[str, Any]) -> str:
+    """Commit of Inferdock that a scenario was measured on."""
+    version = next((v for name, v in scenario["versions"].items() if name.startswith("inferdock")), "not measured")
+    return str(scenario["commit"] if version == "working tree" else version[:12])
 
 
 def _peer_rows(scenario: Mapping[str, Any]) -> list[str]:
@@ -51,12 +85,13 @@ def _peer_rows(scenario: Mapping[str, Any]) -> list[str]:
     (cells,) = scenario["summary"].values()
     shown = [name for name in BESIDES if name != figure and any(name in cell for cell in cells.values())]
     titles = [FIGURES[name].title for name in (figure, *shown)]
-    rows = [_row("gateway", titles[0], "Inferdock to it", *titles[1:], "RSS, MB")]
-    rows.append("|---" * (len(shown) + 4) + "|")
+    ratio = ["Inferdock to it"] if scenario["versus"] == "peers" else []
+    rows = [_row("gateway", titles[0], *ratio, *titles[1:], "RSS, MB")]
+    rows.append("|---" * (len(shown) + len(ratio) + 3) + "|")
     for peer, cell in cells.items():
-        ratio = cell["ours_to_this"].get(figure)
-        columns = [_range(cell.get(figure)), _ratio(ratio), *(_median(cell.get(name)) for name in shown)]
-        rows.append(_row(peer, *columns, _median(cell.get("rss_mb"))))
+        ours = [_ratio(cell.get("ours_to_this", {}).get(figure))] if ratio else []
+        others = (_median(cell.get(name)) for name in (*shown, "rss_mb"))
+        rows.append(_row(peer, _range(cell.get(figure)), *ours, *others))
     return rows
 
 
@@ -107,7 +142,6 @@ def plot(path: Path, document: Mapping[str, Any]) -> None:
     """
     plt = pyplot()
     shown = {name: found for name, found in document["scenarios"].items() if found["versus"] == "peers"}
-    shown = {name: found for name, found in shown.items() if name != "drift"}
     columns = 3
     lines = -(-len(shown) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(13, 3.0 * lines), constrained_layout=True, squeeze=False)

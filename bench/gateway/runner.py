@@ -80,7 +80,7 @@ def _takes_part(scenario: Scenario, peer: Peer, plan: Plan, skipped: dict[str, s
     reason = peer.missing
     if not plan.chosen and peer.name not in scenario.peers:
         return False
-    if peer.command is None and scenario.versus == "variants":
+    if peer.command is None and scenario.versus != "peers":
         return False
     if needs_workers and not peer.workers:
         reason = "takes no number of workers"
@@ -111,7 +111,7 @@ def _start_all(
             try:
                 running[setup] = stack.enter_context(_start(peer, variant, plan, upstreams))
             except SystemExit as exc:
-                skipped[peer.name] = f"did not start: {str(exc.code)[-500:]}"
+                skipped[peer.name] = f"did not start: {str(exc.code)[-500:].strip()}"
                 _say(f"   {peer.name} is left out: it {skipped[peer.name]}")
     return running
 
@@ -178,7 +178,7 @@ def _step(
     upstreams.ask(f"/bench/pace?{variant.pace_us}")
     result = _load(variant.scaled(share), plan, target)
     found: dict[str, Any] = figures(result)
-    found |= {name: result[name] for name in ("requests", "streams", "tokens", "errors", "unfinished")}
+    found |= {name: result[name] for name in ("requests", "streams", "tokens", "errors", "unfinished", "waiting")}
     if result["first_error"]:
         found["first_error"] = result["first_error"]
     if peer.command is not None:
@@ -218,8 +218,7 @@ def wait_for_quiet(upstreams: Replicas, before: int, limit_s: float = 60) -> Non
 def _in_words(scenario: Scenario, found: Mapping[str, Any]) -> str:
     parts = [f"{FIGURES[name].title} {found[name]:.4g}" for name in (scenario.figure,) if name in found]
     parts += [f"{name} {found[name]:.3g}" for name in ("latency_p50_us", "core_share") if name in found]
-    if found["errors"] or found["unfinished"]:
-        parts.append(f"errors {found['errors']} ({found.get('first_error', '')}), unfinished {found['unfinished']}")
+    parts += [f"{name} {found[name]}" for name in ("first_error", "errors", "unfinished", "waiting") if found.get(name)]
     return ", ".join(parts)
 
 
@@ -245,9 +244,9 @@ def summary(scenario: Scenario, peers: Sequence[str], rounds: Sequence[compare.R
                 for name in (*FIGURES, "user_share", "chunks_per_read", "rss_mb", "idle_rss_mb", "core_share")
                 if (spread := compare.spread(compare.values(rounds, variant.label, peer, name)))
             }
-            if scenario.versus == "peers":
+            if scenario.versus == "peers" and peer != ours:
                 cell["ours_to_this"] = _ratios(rounds, scenario, (variant.label, ours), (variant.label, peer))
-            else:
+            elif scenario.versus == "variants":
                 cell["this_to_first"] = _ratios(rounds, scenario, (variant.label, peer), (first, peer))
             found.setdefault(variant.label, {})[peer] = cell
     return found

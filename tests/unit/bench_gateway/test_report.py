@@ -2,7 +2,7 @@
 
 import pytest
 from bench.gateway.compare import spread
-from bench.gateway.report import number, table
+from bench.gateway.report import number, table, write_page
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,24 @@ def test_variants_are_shown_as_ratios_to_the_first():
     summary = {"1": {"inferdock": first}, "64": {"inferdock": second}}
     scenario = {"title": "T", "figure": "cpu_us_per_request", "versus": "variants", "summary": summary}
     assert "| inferdock | 20 [20-20] | **1.1x** [1.1-1.1] |" in table({"scenarios": {"replicas": scenario}})
+
+
+def test_the_table_of_a_page_is_written_anew_and_the_rest_is_left(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before <!-- figures -->old<!-- end of figures --> after")
+    scenario = {"title": "T", "figure": "ttft_p50_ms", "versus": "peers", "summary": {"v": {}}}
+    scenario |= {"versions": {"inferdock": "working tree", "nginx": "1.2"}, "commit": "abc", "started": "2026"}
+    machine = {"processor": "P", "cpus": 2, "system": "Linux", "python": "3.11"}
+    write_page(page, {"machine": machine, "scenarios": {"paced": scenario}})
+    text = page.read_text()
+    assert text.startswith("before <!-- figures -->\n")
+    assert text.endswith("<!-- end of figures --> after")
+    assert "old" not in text
+    assert "Inferdock abc; nginx 1.2." in text
+
+
+def test_a_page_without_marks_is_not_touched(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("text")
+    with pytest.raises(ValueError, match="has no"):
+        write_page(page, {"machine": {}, "scenarios": {}})
