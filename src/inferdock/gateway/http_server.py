@@ -1,8 +1,12 @@
 """The client side of the gateway: HTTP/1.1 requests in, bytes out, one object per connection.
 
-httptools (llhttp) parses; this class enforces limits, keeps pipelined requests in order and hands each complete
-request to a :class:`Handler`. The handler answers through the :class:`Turn` it was given. Used for the public port
-and, with another handler, for the admin port.
+:class:`~inferdock.wire.http_request.RequestReader` reads; this class keeps pipelined requests in order, hands each
+complete one to a :class:`Handler`, watches the clock and bounds what is held. The handler answers through the
+:class:`Turn` it was given. Used for the public port and, with another handler, for the admin port.
+
+What a connection holds at most, besides the request that is being answered: ``MAX_PIPELINED`` further requests (and
+what one ``SLICE_BYTES`` brings), ``MAX_READ_AHEAD`` of their bodies, and one read of the socket. Then it reads no
+more until an answer is out, and it begins no answer while ``WRITE_HIGH_WATER`` of earlier ones wait for the client.
 
 A client that closes its side (FIN) while it waits for an answer has gone: its request is cancelled, as nginx and
 uvicorn do (docs/decisions/0005-half-closed-clients.md).
@@ -12,55 +16,31 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import deque
-from typing import NoReturn, Protocol, cast
-
-import httptools
+from typing import Protocol, cast
 
 from inferdock.domain.errors import RequestError
 from inferdock.wire.http1 import Header, head, status_line
+from inferdock.wire.http_request import SLICE_BYTES, Request, RequestReader
 from inferdock.wire.openai import error_body
+
+__all__ = ["ClientConnection", "Handler", "Limits", "Listener", "Request", "Turn"]
 
 MAX_PIPELINED = 16
 """Complete requests that may wait behind the current one before we stop reading."""
 
-MAX_HEADERS = 128
-_FRAMING = frozenset({b"expect", b"transfer-encoding", b"content-length"})
+MAX_READ_AHEAD = 256 * 1024
+"""Body bytes that are read behind the request that is being answered before we stop reading."""
+
 WRITE_HIGH_WATER = 256 * 1024
 """Bytes that may wait for a slow client before its replica is no longer read."""
 
+LINGER_S = 10.0
+"""How long we go on reading, and forgetting, what a refused client still sends (see :meth:`_close_gently`)."""
 
-class Request:
-    """One complete request.
-
-    Attributes:
-        method, path: as sent; ``path`` without the query.
-        target: path and query, as sent.
-        headers: lower-case names, in order.
-        body: the whole body, de-chunked.
-        http10: the client speaks HTTP/1.0 (no chunked answers).
-        received_at: loop time when the last byte had arrived, in seconds.
-    """
-
-    __slots__ = ("body", "headers", "http10", "method", "path", "received_at", "target")
-
-    def __init__(
-        self, method: bytes, target: bytes, headers: list[Header], body: bytes, http10: bool, received_at: float
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path = target.partition(b"?")[0]
-        self.headers = headers
-        self.body = body
-        self.http10 = http10
-        self.received_at = received_at
-
-    def header(self, name: bytes) -> bytes | None:
-        """First value of a header, by lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Listener(Protocol):
@@ -102,7 +82,7 @@ class Limits(Protocol):
 class Turn:
     """One request's chance to answer. Valid until :meth:`finish`; after the client has gone, writes do nothing."""
 
-    __slots__ = ("_client", "http10", "keep_alive", "listener", "paused")
+    __slots__ = ("_client", "gone", "http10", "keep_alive", "listener", "paused")
 
     def __init__(self, client: ClientConnection, keep_alive: bool, http10: bool) -> None:
         self._client = client
@@ -110,10 +90,12 @@ class Turn:
         self.http10 = http10
         self.listener: Listener | None = None
         self.paused = client.write_paused
+        self.gone = False
 
     def write(self, data: bytes) -> None:
         """Send bytes to the client."""
-        self._client.transport.write(data)
+        if not self.gone:
+            self._client.transport.write(data)
 
     def finish(self) -> None:
         """The answer is complete; the connection goes on to the next request, or closes."""
@@ -121,6 +103,8 @@ class Turn:
 
     def abort(self) -> None:
         """The answer cannot be completed: cut the connection so that the client notices."""
+        if not self.keep_alive:
+            self._client.reset(self)  # the body may be one that ends with the connection: FIN would complete it
         self.keep_alive = False
         self._client.turn_over(self)
 
@@ -139,25 +123,21 @@ class ClientConnection(asyncio.Protocol):
     """One connection of one client."""
 
     __slots__ = (
-        "_body",
-        "_body_size",
         "_closing",
         "_connections",
-        "_expect_continue",
+        "_deaf",
         "_handler",
-        "_has_body",
-        "_head_done",
-        "_head_size",
-        "_headers",
         "_limits",
+        "_lingering",
         "_loop",
-        "_parser",
-        "_problem",
         "_queue",
-        "_target",
+        "_queued_bytes",
+        "_reader",
+        "_reading_paused",
+        "_refusal",
+        "_since",
         "_turn",
-        "since",
-        "state",
+        "_unread",
         "transport",
         "write_paused",
     )
@@ -171,21 +151,40 @@ class ClientConnection(asyncio.Protocol):
         self._limits = limits
         self._connections = connections
         self._loop = loop
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(
+            max_body_bytes=limits.max_body_bytes,
+            max_header_bytes=limits.max_header_bytes,
+            taken=self._taken,
+            clock=loop.time,
+        )
         self._queue: deque[tuple[Request, bool]] = deque()
+        self._queued_bytes = 0
         self._turn: Turn | None = None
+        self._refusal: RequestError | None = None
+        self._unread = b""
+        self._reading_paused = False
+        self._deaf = False  # what the client still sends is read and forgotten
         self._closing = False
+        self._lingering = False  # our side is closed, the client's is not yet
+        self._since = 0.0  # when the connection was made, the last answer ended, or the close began
         self.write_paused = False
-        self.since = 0.0
-        self.state = "idle"
-        self._start_message()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of requests that are held but not being answered yet, rounded by what Python's objects need."""
+        return self._queued_bytes + self._reader.held_bytes + len(self._unread)
+
+    @property
+    def waiting(self) -> int:
+        """Complete requests that wait behind the one that is being answered."""
+        return len(self._queue)
 
     # -- Life of the connection ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop does not subclass it
         self._connections.add(self)
-        self.since = self._loop.time()
+        self._since = self._loop.time()
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -193,12 +192,17 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
-        self._closing = True
+        self._closing = self._deaf = True
         self._queue.clear()
-        self._leave()
+        self._unread = b""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.gone = True
+            if turn.listener is not None:
+                turn.listener.client_gone()
 
     def eof_received(self) -> bool:
-        if self._turn is None and self.state != "idle":
+        if self._turn is None and not self._queue and not self._deaf and self._reader.receiving:
             self._refuse(RequestError(400, "The request was cut: the connection was closed in the middle of it."))
         return False
 
@@ -213,15 +217,23 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.write_paused = False
         turn = self._turn
-        if turn is not None:
-            turn.paused = False
-            if turn.listener is not None:
-                turn.listener.resume()
+        if turn is None:
+            self._loop.call_soon(self._next)
+            return
+        turn.paused = False
+        if turn.listener is not None:
+            turn.listener.resume()
 
     def close(self) -> None:
         """Close now; a request that is being answered is cancelled."""
-        self._closing = True
+        self._closing = self._deaf = True
+        self._since = self._loop.time()
         self.transport.close()
+
+    def limits_changed(self) -> None:
+        """Obey the limits as they are now."""
+        limits = self._limits
+        self._reader.limit(max_body_bytes=limits.max_body_bytes, max_header_bytes=limits.max_header_bytes)
 
     def last_answer(self) -> None:
         """Drain: close after the answer under way; an idle connection stays until its next request is refused,
@@ -230,136 +242,105 @@ class ClientConnection(asyncio.Protocol):
             self._turn.keep_alive = False
 
     def check_time(self, now: float) -> None:
-        """Called about once a second: closes idle connections and answers 408 to slow senders."""
-        if self._turn is not None or self._closing:
+        """Called about once a second: closes idle connections, answers 408 to slow senders, gives up on clients
+        that do not take their last bytes."""
+        limits = self._limits
+        if self._closing:
+            if now - self._since > max(limits.keepalive_timeout_s, LINGER_S):
+                self.transport.abort()
+        elif self._turn is not None:
             return
-        if self.state == "idle":
-            if now - self.since > self._limits.keepalive_timeout_s:
+        elif self._lingering:
+            if now - self._since > LINGER_S:
                 self.close()
-        elif now - self.since > self._limits.request_read_timeout_s:
-            self._refuse(RequestError(408, "The request took too long to arrive.", code="request_timeout"))
+        elif self._reader.receiving and not self._queue:
+            # Since the first byte, or since the answer before it if that is later: each further byte buys no time.
+            if now - max(self._since, self._reader.began_at) > limits.request_read_timeout_s:
+                self._refuse(RequestError(408, "The request took too long to arrive.", code="request_timeout"))
+        elif now - self._since > limits.keepalive_timeout_s:
+            self.close()
 
-    def _leave(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None and turn.listener is not None:
-            turn.listener.client_gone()
-
-    # -- Bytes in --------------------------------------------------------------------------------------------
+    # -- Requests in -----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
+        if self._deaf:
             return
-        if self.state == "idle":
-            self.state = "reading"
-            self.since = self._loop.time()
-        if not self._head_done:
-            self._head_size += len(data)
+        if self._unread or (len(data) > SLICE_BYTES and len(data) > self._reader.body_left):
+            self._unread += data
+            self._read_unread()
+            return
+        self._feed(data)
+        if self._turn is not None and self._is_full():
+            self._pause_reading()
+
+    def _feed(self, data: bytes | memoryview) -> None:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as exc:
-            self._ignore_upgrade(data, exc)
-        except httptools.HttpParserError as exc:
-            # httptools does not hand on what a callback raised, so the callbacks leave it in _problem.
-            self._refuse(self._problem or _malformed(exc))
-        else:
-            if not self._head_done and self._head_size > self._limits.max_header_bytes:
-                self._refuse(_header_too_large(self._limits.max_header_bytes))
-
-    def _ignore_upgrade(self, data: bytes, exc: Exception) -> None:
-        """RFC 9110, 7.8: a server may ignore Upgrade. llhttp stops there, so a new parser goes on behind it.
-
-        Only requests without a body come here: llhttp would take the body for the next request, see
-        :meth:`on_headers_complete`.
-        """
-        self._parser = httptools.HttpRequestParser(self)
-        rest = data[exc.args[0] :]
-        if rest:
-            self.data_received(rest)
-
-    # -- httptools callbacks ---------------------------------------------------------------------------------
-
-    def _start_message(self) -> None:
-        self._target = b""
-        self._headers: list[Header] = []
-        self._body: list[bytes] = []
-        self._body_size = 0
-        self._head_size = 0
-        self._head_done = False
-        self._expect_continue = False
-        self._has_body = False
-        self._problem: RequestError | None = None
-
-    def on_message_begin(self) -> None:
-        self._start_message()
-
-    def _fail(self, problem: RequestError) -> NoReturn:
-        self._problem = problem
-        raise problem
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self._headers.append((name, value))
-        if len(self._headers) > MAX_HEADERS:
-            self._fail(_header_too_large(self._limits.max_header_bytes))
-        if name in _FRAMING:
-            self._take_framing(name, value.lower())
-
-    def _take_framing(self, name: bytes, value: bytes) -> None:
-        if name == b"expect":
-            if value != b"100-continue":
-                self._fail(RequestError(417, "Only `Expect: 100-continue` is understood."))
-            self._expect_continue = True
-        elif name == b"transfer-encoding":
-            if value != b"chunked":
-                self._fail(RequestError(501, "Only `Transfer-Encoding: chunked` is understood."))
-            self._has_body = True
-        elif value.isdigit():
-            self._has_body = int(value) > 0
-            if int(value) > self._limits.max_body_bytes:
-                self._fail(_body_too_large(self._limits.max_body_bytes))
-
-    def on_headers_complete(self) -> None:
-        self._head_done = True
-        size = len(self._target) + sum(len(name) + len(value) for name, value in self._headers)
-        if size > self._limits.max_header_bytes:
-            self._fail(_header_too_large(self._limits.max_header_bytes))
-        if self._parser.get_http_version() not in ("1.1", "1.0"):
-            self._fail(RequestError(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."))
-        if self._has_body and self._parser.should_upgrade():
-            self._fail(RequestError(501, "A request with a body cannot ask for an Upgrade."))
-        if self._expect_continue and self._turn is None and not self._queue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        self._body_size += len(body)
-        if self._body_size > self._limits.max_body_bytes:
-            self._fail(_body_too_large(self._limits.max_body_bytes))
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        parser = self._parser
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        http10 = parser.get_http_version() == "1.0"
-        request = Request(parser.get_method(), self._target, self._headers, body, http10, self._loop.time())
-        keep_alive = parser.should_keep_alive()
-        self._start_message()
-        self.state = "idle"
-        if self._turn is None and not self._queue:
-            self._begin(request, keep_alive)
+            self._reader.feed(data)
+        except RequestError as error:
+            self._refuse(error)
             return
-        self._queue.append((request, keep_alive))
-        if len(self._queue) >= MAX_PIPELINED:
-            self.transport.pause_reading()
+        if self._reader.wants_continue:
+            self._offer_continue()
+
+    def _read_unread(self) -> None:
+        """Take a large read in slices, so that a client which pipelines cannot make us hold more than we want.
+
+        A head is a slice of its own where its end is seen: then the body is not cut, and not joined again later.
+        """
+        data, self._unread = self._unread, b""
+        view = memoryview(data)
+        reader = self._reader
+        position, size = 0, len(data)
+        while position < size and not self._deaf:
+            if self._is_full():
+                self._unread = data[position:]
+                break
+            end = position + max(SLICE_BYTES, reader.body_left)
+            if not reader.receiving:
+                found = data.find(b"\r\n\r\n", position, end)
+                end = found + 4 if found >= 0 else end
+            self._feed(view[position:end])
+            position = end
+        if self._is_full():
+            self._pause_reading()
+
+    def _is_full(self) -> bool:
+        if self._turn is None and not self._queue:
+            return False
+        return (
+            len(self._queue) >= MAX_PIPELINED or self._queued_bytes + self._reader.held_bytes > MAX_READ_AHEAD
+        ) and not self._deaf
+
+    def _pause_reading(self) -> None:
+        self._reading_paused = True
+        self.transport.pause_reading()
+
+    def _offer_continue(self) -> None:
+        """Say 100 once it is this request's turn; a client behind other answers waits, and gets it then."""
+        if self._turn is None and not self._queue:
+            self._reader.wants_continue = False
+            self.transport.write(_CONTINUE)
+
+    def _taken(self, request: Request, keep_alive: bool) -> None:
+        """The reader has a complete request."""
+        if not keep_alive:
+            self._deaf = True
+        if self._turn is None and not self._queue and not self.write_paused:
+            self._begin(request, keep_alive)
+        else:
+            self._queue.append((request, keep_alive))
+            self._queued_bytes += len(request.body)
 
     # -- Turns -----------------------------------------------------------------------------------------------
 
     def _begin(self, request: Request, keep_alive: bool) -> None:
         turn = Turn(self, keep_alive, request.http10)
         self._turn = turn
-        self._handler.handle(request, turn)
+        try:
+            self._handler.handle(request, turn)
+        except Exception as exc:  # a defect of ours; httptools would swallow it and leave the client waiting
+            self._loop.call_exception_handler({"message": "A request handler failed", "exception": exc})
+            turn.abort()
 
     def turn_over(self, turn: Turn) -> None:
         """Called by the current turn when its answer is complete."""
@@ -367,55 +348,80 @@ class ClientConnection(asyncio.Protocol):
             return
         self._turn = None
         turn.listener = None
+        self._since = self._loop.time()
         if not turn.keep_alive:
-            self.close()
-            return
-        self.since = self._loop.time()
-        if self._queue:
+            self._shut()
+        elif self._queue or self._reading_paused or self._refusal is not None or self._reader.wants_continue:
             # Not recursive: a client that pipelines thousands of refused requests must not deepen the stack.
             self._loop.call_soon(self._next)
 
+    def reset(self, turn: Turn) -> None:
+        """Close the current turn's connection by RST instead of FIN."""
+        sock = self.transport.get_extra_info("socket")
+        if self._turn is turn and sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+
     def _next(self) -> None:
-        if self._turn is not None or self._closing or not self._queue:
+        """Go on after an answer: with the next request, the refusal that had to wait, or what was left unread."""
+        if self._turn is not None or self._closing or self.write_paused:
             return
-        request, keep_alive = self._queue.popleft()
-        self.transport.resume_reading()
-        self._begin(request, keep_alive)
+        if self._queue:
+            request, keep_alive = self._queue.popleft()
+            self._queued_bytes -= len(request.body)
+            self._begin(request, keep_alive)
+        elif self._refusal is not None:
+            self._send_refusal(self._refusal)
+        elif self._reader.wants_continue:
+            self._offer_continue()
+        if self._reading_paused and not self._is_full():
+            self._reading_paused = False
+            self._read_unread()
+            if not self._reading_paused:
+                self.transport.resume_reading()
+
+    # -- Ends ------------------------------------------------------------------------------------------------
 
     def _refuse(self, error: RequestError) -> None:
         """Answer a request that never became complete, then close: its framing cannot be trusted any more."""
-        if self._closing:
+        if self._deaf:
             return
+        self._deaf = True
+        self._unread = b""
         self._handler.refused(error.status)
-        if self._turn is not None or self._queue:
-            # Answers to earlier requests come first and this one cannot wait for them safely: cut.
-            self.close()
-            return
+        if self._turn is None and not self._queue:
+            self._send_refusal(error)
+        else:
+            self._refusal = error  # answers to earlier requests come first
+
+    def _send_refusal(self, error: RequestError) -> None:
         body = error_body(error)
         fields: list[Header] = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
-        self.transport.write(head(status_line(error.status), fields) + body)
-        self._closing = True
+        self._refusal = None
+        self.transport.write(head(status_line(error.status), fields) + (b"" if self._reader.is_head else body))
         self._close_gently()
 
+    def _shut(self) -> None:
+        """Close after an answer."""
+        if self._queue or self._unread or self._reading_paused or self._reader.receiving:
+            self._close_gently()
+        else:
+            self.close()
+
     def _close_gently(self) -> None:
-        """Send FIN but go on reading for a moment: an immediate close with unread input would reset the
-        connection and take our answer away from a client that is still sending (RFC 9112, 9.6)."""
-        if self.transport.can_write_eof():
+        """Send FIN but go on reading for a while: an immediate close with unread input would reset the connection
+        and take our answer away from a client that is still sending (RFC 9112, 9.6)."""
+        self._deaf = True
+        self._queue.clear()
+        self._unread = b""
+        self._since = self._loop.time()
+        if not self.transport.is_closing() and self.transport.can_write_eof():
+            self._lingering = True
             self.transport.write_eof()
-        self._loop.call_later(1.0, self.transport.close)
-
-
-def _malformed(exc: Exception) -> RequestError:
-    return RequestError(400, f"The request is not valid HTTP/1.1: {exc}.", code="malformed_http")
-
-
-def _header_too_large(limit: int) -> RequestError:
-    return RequestError(431, f"The request's headers exceed {limit} bytes.", code="headers_too_large")
-
-
-def _body_too_large(limit: int) -> RequestError:
-    return RequestError(413, f"The request body exceeds {limit} bytes.", code="body_too_large")
+            self.transport.resume_reading()
+        else:
+            self.close()

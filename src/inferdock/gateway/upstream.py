@@ -16,6 +16,9 @@ from inferdock.wire.http1 import ProtocolError, ResponseHead, ResponseReader
 MAX_IDLE_PER_ENDPOINT = 256
 """Idle connections kept per endpoint; more are closed when they come back."""
 
+_COPIED_BYTES = 16 * 1024
+"""Bodies up to this size are joined to their head: one write costs more than so short a copy."""
+
 Address = tuple[str, int]
 
 
@@ -61,20 +64,27 @@ class UpstreamConnection(asyncio.Protocol):
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, request: bytes, receiver: Receiver, *, silence_s: float, bodiless: bool = False) -> None:
+    def send(
+        self, request: bytes, receiver: Receiver, *, silence_s: float, bodiless: bool = False, body: bytes = b""
+    ) -> None:
         """Write one request; ``receiver`` gets the response.
 
         Args:
-            request: head and body.
+            request: the head, and the body too if ``body`` is left out.
             receiver: called until ``response_done`` or ``response_failed``.
             silence_s: the attempt fails when nothing comes for this long.
             bodiless: the request is a HEAD.
+            body: written behind ``request``; a large one is not copied.
         """
         self.receiver = receiver
         self._reader = ResponseReader(bodiless=bodiless)
         self.silence_s = silence_s
         self.deadline = self._pool.loop.time() + silence_s
-        self.transport.write(request)
+        if len(body) > _COPIED_BYTES:
+            self.transport.write(request)
+            self.transport.write(body)
+        else:
+            self.transport.write(request + body if body else request)
 
     def data_received(self, data: bytes) -> None:
         receiver, reader = self.receiver, self._reader
@@ -102,11 +112,22 @@ class UpstreamConnection(asyncio.Protocol):
         assert reader.head is not None
         self.receiver = None
         self._reader = None
-        if reader.head.keep_alive and not reader.surplus and not self.transport.is_closing():
+        if self._is_clean(reader, reader.head):
             self._pool.give_back(self)
         else:
-            self.transport.close()
+            self.transport.abort()
         receiver.response_done()
+
+    def _is_clean(self, reader: ResponseReader, head: ResponseHead) -> bool:
+        """The connection may serve another request: both sides have said and read all there was."""
+        transport = self.transport
+        if not head.keep_alive or reader.surplus or transport.is_closing():
+            return False
+        if transport.get_write_buffer_size():
+            return False  # answered before it took the whole request: the rest would precede the next one
+        if not transport.is_reading():
+            transport.resume_reading()  # paused for the client that got this response, not for the next one
+        return True
 
     def _fail(self, reason: str, *, stale: bool) -> None:
         receiver, self.receiver = self.receiver, None
@@ -136,6 +157,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         untouched = reader.untouched
         try:
+            if exc is not None:
+                raise ProtocolError("connection lost")  # a reset does not complete a body that ends by close
             reader.feed_eof()
         except ProtocolError:
             self._fail("the replica closed the connection", stale=self.reused and untouched)
@@ -150,7 +173,7 @@ class UpstreamPool:
 
     def __init__(self, *, loop: asyncio.AbstractEventLoop, connect_timeout_s: float) -> None:
         self.loop = loop
-        self._connect_timeout_s = connect_timeout_s
+        self.connect_timeout_s = connect_timeout_s
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -184,13 +207,16 @@ class UpstreamPool:
     ) -> None:
         host, port = address
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(self.connect_timeout_s):
                 _, connection = await self.loop.create_connection(lambda: UpstreamConnection(self, address), host, port)
         except TimeoutError:
-            failed(f"no connection to the replica within {self._connect_timeout_s:g} s")
+            failed(f"no connection to the replica within {self.connect_timeout_s:g} s")
         except OSError as exc:
             failed(f"no connection to the replica ({exc.strerror or exc})")
         else:
+            if connection.transport.is_closing():
+                failed("the replica closed the connection at once")
+                return
             self._all.add(connection)
             connected(connection)
 

@@ -20,6 +20,12 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_CHUNK_BYTES = 16 * 1024 * 1024
 """Largest single chunk accepted from a replica."""
 
+MAX_TRAILER_BYTES = 8 * 1024
+"""Largest trailer section accepted from a replica."""
+
+MAX_INFORMATIONAL = 16
+"""Informational (1xx) answers accepted before the real one."""
+
 _MAX_CHUNK_LINE = 1024
 
 HOP_BY_HOP = frozenset(
@@ -36,6 +42,14 @@ HOP_BY_HOP = frozenset(
     }
 )
 """Headers that concern one connection only and are never forwarded (RFC 9110, 7.6.1)."""
+
+_TAKEN = frozenset({b"content-length", b"content-type"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_PERSISTENCE = frozenset({b"close", b"keep-alive", b""})
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_CONTROLS = bytes(code for code in range(32) if code not in b"\t\r\n") + b"\x7f"
+_LONGEST_LENGTH = 19
+"""Digits of the largest 64-bit number."""
 
 REASONS: dict[int, bytes] = {
     100: b"Continue",
@@ -83,6 +97,27 @@ def status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %b" % (status, REASONS.get(status, b"Status"))
 
 
+def end_to_end(headers: Iterable[Header], never: frozenset[bytes]) -> list[Header]:
+    """Headers that go on to the next server: none of ``never`` (lower case, ``connection`` among them), and none
+    that a Connection header names as its own (RFC 9110, 7.6.1); there may be several Connection headers."""
+    kept: list[Header] = []
+    named: frozenset[bytes] = frozenset()
+    for field in headers:
+        if field[0] not in never:
+            kept.append(field)
+        elif field[0] == b"connection":
+            named |= _options(field[1])
+    return kept if named <= _PERSISTENCE else [field for field in kept if field[0] not in named]
+
+
+def _options(value: bytes) -> frozenset[bytes]:
+    """Members of a Connection header, lower case."""
+    value = value.lower()
+    if value in _PERSISTENCE:
+        return frozenset((value,))
+    return frozenset(option.strip(b" \t") for option in value.split(b","))
+
+
 def chunk(payload: bytes) -> bytes:
     """Frame one non-empty payload as an HTTP chunk."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
@@ -96,57 +131,86 @@ class ResponseHead:
 
     Attributes:
         status: 200-599 (informational answers are skipped by the reader).
-        headers: in order of arrival, hop-by-hop ones and ``content-length`` left out.
-        length: body length in bytes; None when chunked or ended by close.
+        headers: in order of arrival; those that concern the connection (also by its own word) and
+            ``content-length`` left out.
+        length: body length in bytes; None when chunked or ended by close. The answer to a HEAD says what the body
+            of a GET would have.
         chunked: the body comes in chunks.
         keep_alive: the connection may be used again after this response.
         event_stream: the body is ``text/event-stream``.
     """
 
-    __slots__ = ("chunked", "event_stream", "headers", "keep_alive", "length", "status")
+    __slots__ = ("_named", "chunked", "event_stream", "headers", "keep_alive", "length", "status")
 
     def __init__(self, raw: bytes) -> None:
-        lines = raw.split(b"\r\n")
+        """``raw``: without the empty line at its end.
+
+        Raises:
+            ProtocolError: it is not a valid head, or its framing is ambiguous.
+        """
+        lines = _lines(raw)
         self.status = _status(lines[0])
-        self.keep_alive = lines[0].startswith(b"HTTP/1.1")
+        http11 = lines[0].startswith(b"HTTP/1.1")
+        self.keep_alive = http11
         self.headers: list[Header] = []
         self.length: int | None = None
         self.chunked = False
         self.event_stream = False
-        for line in lines[1:]:
-            self._take(line)
-        if self.chunked and self.length is not None:
-            raise ProtocolError("both Content-Length and Transfer-Encoding in a response")
+        self._named: frozenset[bytes] = frozenset()
+        for name, value in _fields(lines[1:]):
+            if name in _TAKEN or name in HOP_BY_HOP:
+                self._take(name, value)
+            else:
+                self.headers.append((name, value))
+        self._settle(http11)
 
-    def _take(self, line: bytes) -> None:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name[0] in b" \t" or name[-1] in b" \t" or b"\r" in line or b"\n" in line:
-            raise ProtocolError("malformed header line in a response")
-        name = name.lower()
-        value = value.strip(b" \t")
-        if name == b"content-length":
-            self._set_length(value)
+    def _take(self, name: bytes, value: bytes) -> None:
+        if name == b"content-type":
+            self.event_stream = value[:17].lower() == b"text/event-stream"
+            self.headers.append((name, value))
+        elif name == b"content-length":
+            if self.length is not None or not value.isdigit() or len(value) > _LONGEST_LENGTH:
+                raise ProtocolError("malformed or repeated Content-Length in a response")
+            self.length = int(value)
         elif name == b"transfer-encoding":
-            if value.lower() != b"chunked" or self.chunked:
+            if self.chunked or value.lower() != b"chunked":
                 raise ProtocolError("unsupported Transfer-Encoding in a response")
             self.chunked = True
         elif name == b"connection":
-            self._set_connection(value.lower())
-        elif name not in HOP_BY_HOP:
-            if name == b"content-type":
-                self.event_stream = value[:17].lower() == b"text/event-stream"
-            self.headers.append((name, value))
+            self._take_connection(value)
 
-    def _set_length(self, value: bytes) -> None:
-        if not value.isdigit() or (self.length is not None and self.length != int(value)):
-            raise ProtocolError("malformed or conflicting Content-Length in a response")
-        self.length = int(value)
+    def _settle(self, http11: bool) -> None:
+        """What can only be said once all headers are known."""
+        if self.chunked and (self.length is not None or not http11):
+            raise ProtocolError("ambiguous framing of a response")
+        if not self._named <= _PERSISTENCE:
+            self.headers = [field for field in self.headers if field[0] not in self._named]
 
-    def _set_connection(self, value: bytes) -> None:
-        if b"close" in value:
+    def _take_connection(self, value: bytes) -> None:
+        options = _options(value)
+        if b"close" in options:
             self.keep_alive = False
-        elif b"keep-alive" in value:
+        elif b"keep-alive" in options:
             self.keep_alive = True
+        self._named |= options
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    lines = raw.split(b"\r\n")
+    breaks = len(lines) - 1
+    if raw.count(b"\n") != breaks or raw.count(b"\r") != breaks or len(raw.translate(None, _CONTROLS)) < len(raw):
+        raise ProtocolError("control characters in a response head")
+    return lines
+
+
+def _fields(lines: list[bytes]) -> list[Header]:
+    fields: list[Header] = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN):
+            raise ProtocolError("malformed header line in a response")
+        fields.append((name.lower(), value.strip(b" \t")))
+    return fields
 
 
 def _status(line: bytes) -> int:
@@ -164,7 +228,8 @@ class ResponseReader:
     """Reads one response from bytes that come in any pieces.
 
     Feed bytes with :meth:`feed`; it returns the raw body bytes that are now whole (for a chunked body: up to the
-    end of the last complete chunk, framing included), or None while the head is still incomplete.
+    end of the last complete chunk, framing included), or None while the head is still incomplete. Trailers are
+    dropped: nobody here announces that a client would read them.
 
     Attributes:
         head: the response head once it is complete.
@@ -177,6 +242,7 @@ class ResponseReader:
         "_bodiless",
         "_held",
         "_held_size",
+        "_informational",
         "_needed",
         "_remaining",
         "done",
@@ -190,6 +256,7 @@ class ResponseReader:
         self._bodiless = bodiless
         self._held: list[bytes] = []
         self._held_size = 0
+        self._informational = 0
         self._needed = 0
         self._remaining = 0
         self.head: ResponseHead | None = None
@@ -204,7 +271,7 @@ class ResponseReader:
             ProtocolError: the bytes are not a valid HTTP/1.1 response, or exceed a limit.
         """
         if self.done:
-            self.surplus = True
+            self.surplus = self.surplus or bool(data)
             return b""
         if self._held:
             self._hold(data)
@@ -225,6 +292,11 @@ class ResponseReader:
     def untouched(self) -> bool:
         """Not a single byte has come."""
         return self.head is None and not self._held
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept until what they belong to is whole."""
+        return self._held_size
 
     def feed_eof(self) -> None:
         """The connection was closed: completes a body that is ended by close.
@@ -261,8 +333,12 @@ class ResponseReader:
                 raise ProtocolError("unasked protocol switch")
             if found.status >= 200:
                 break
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise ProtocolError("too many informational responses")
         self.head = found
-        if self._bodiless or found.status in (204, 304):
+        if found.status in (204, 304):
+            self._bodiless = True
             found.length, found.chunked = 0, False
         if found.length is not None:
             self._remaining = found.length
@@ -277,6 +353,10 @@ class ResponseReader:
     def _feed_body(self, data: bytes) -> bytes:
         head = self.head
         assert head is not None
+        if self._bodiless:
+            self.done = True
+            self.surplus = bool(data)
+            return b""
         if head.chunked:
             return self._feed_chunks(data)
         if head.length is None:
@@ -300,15 +380,18 @@ class ResponseReader:
                 if size - position >= _MAX_CHUNK_LINE:
                     raise ProtocolError("chunk line too long")
                 break
-            length = _chunk_length(data[position:line_end])
+            line = data[position:line_end]
+            length = _LENGTHS.get(line, -1)
+            if length < 0:
+                length = _chunk_length(line)
             if length == 0:
-                end = self._trailer_end(data, line_end)
+                end = _trailer_end(data, line_end)
                 if end < 0:
                     break
-                position = end
                 self.done = True
                 self.surplus = end < size
-                break
+                self.payloads = payloads
+                return data[:end] if end - position == len(LAST_CHUNK) else data[:position] + LAST_CHUNK
             start = line_end + 2
             end = start + length
             if end + 2 > size:
@@ -321,28 +404,36 @@ class ResponseReader:
         self.payloads = payloads
         if position == size:
             return data
-        if not self.done:
-            self._hold(data[position:])
+        self._hold(data[position:])
         return data[:position]
 
-    @staticmethod
-    def _trailer_end(data: bytes, line_end: int) -> int:
-        """Offset behind the trailer section, or -1 while it is incomplete."""
-        if data[line_end : line_end + 4] == b"\r\n\r\n":
-            return line_end + 4
-        end = data.find(b"\r\n\r\n", line_end)
-        if end < 0 and len(data) - line_end > MAX_HEAD_BYTES:
-            raise ProtocolError("trailers too large")
-        return end + 4 if end >= 0 else -1
+
+def _trailer_end(data: bytes, line_end: int) -> int:
+    """Offset behind the trailer section, or -1 while it is incomplete."""
+    if data[line_end : line_end + 4] == b"\r\n\r\n":
+        return line_end + 4
+    end = data.find(b"\r\n\r\n", line_end)
+    if end - line_end > MAX_TRAILER_BYTES or (end < 0 and len(data) - line_end > MAX_TRAILER_BYTES):
+        raise ProtocolError("trailers too large")
+    if end < 0:
+        return -1
+    if any(name in _FRAMING for name, _ in _fields(_lines(data[line_end + 2 : end]))):
+        raise ProtocolError("framing in a trailer")
+    return end + 4
 
 
-_HEX = frozenset(b"0123456789abcdefABCDEF")
+_HEX = b"0123456789abcdefABCDEF"
+_LENGTHS = {b"%x" % length: length for length in range(2048)}
+"""Chunk lines as engines write them, looked up: most chunks of a stream are of a few hundred bytes."""
 
 
 def _chunk_length(line: bytes) -> int:
-    digits = line.partition(b";")[0].rstrip(b" \t")
-    if not digits or len(digits) > 8 or not _HEX.issuperset(digits):
+    """Length in a chunk line; strict, because the line goes on to the client as it is."""
+    digits, _, extension = line.partition(b";")
+    if not digits or len(digits) > 8 or digits.translate(None, _HEX):
         raise ProtocolError("malformed chunk length")
+    if b"\r" in extension or b"\n" in extension or len(extension.translate(None, _CONTROLS)) < len(extension):
+        raise ProtocolError("control characters in a chunk extension")
     length = int(digits, 16)
     if length > MAX_CHUNK_BYTES:
         raise ProtocolError("chunk too large")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -92,30 +93,45 @@ async def test_head_is_answered_without_a_body(gateway):
     assert answer.endswith(b"\r\n\r\n")
 
 
+HOST = b"Host: x\r\n"
+POST = b"POST /v1/completions HTTP/1.1\r\n" + HOST
+
+
+# What a request may look like is tested on the connection itself, in tests/property/test_http_differential.py; here
+# one of each kind goes through the whole gateway.
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
         pytest.param(b"\x00\x01\x02\r\n\r\n", 400, id="binary noise"),
         pytest.param(b"GET / HTTP/1.1\r\nA : b\r\n\r\n", 400, id="space before colon"),
         pytest.param(b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", 400, id="bare line feed"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no Host"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n", 400, id="two Hosts"),
         pytest.param(b"GET / HTTP/2.0\r\n\r\n", 505, id="version 2 by name"),
         pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, id="version 2 preface"),
-        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, id="two lengths"),
+        pytest.param(b"CONNECT x:80 HTTP/1.1\r\n" + HOST + b"\r\n", 501, id="CONNECT"),
+        pytest.param(POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, id="two lengths"),
+        pytest.param(POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400, id="length and chunked"),
+        pytest.param(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, id="gzip, chunked"),
+        pytest.param(POST + b"Content-Length: -5\r\n\r\n", 400, id="negative length"),
+        pytest.param(POST + b"Content-Length: 99999999999999999999\r\n\r\n", 400, id="length overflow"),
+        pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, id="bad chunk length"),
+        pytest.param(POST + b"Content-Length: 999999999\r\n\r\n", 413, id="body too large"),
         pytest.param(
-            b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400, id="length and chunked"
+            POST + b"Expect: 100-continue\r\nContent-Length: 999999999\r\n\r\n", 413, id="body too large, not sent yet"
         ),
-        pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, id="gzip, chunked"),
-        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400, id="negative length"),
-        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400, id="length overflow"),
-        pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, id="bad chunk length"),
-        pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413, id="body too large"),
         pytest.param(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 431, id="endless target"),
         pytest.param(b"GET / HTTP/1.1\r\nA: " + b"a" * 70_000 + b"\r\n\r\n", 431, id="endless header"),
         pytest.param(b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 500 + b"\r\n", 431, id="many headers"),
-        pytest.param(b"POST / HTTP/1.1\r\nExpect: a-miracle\r\n\r\n", 417, id="unknown expectation"),
+        pytest.param(b"\r\n" * 50_000, 431, id="endless blank lines"),
         pytest.param(
-            b"POST / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nab", 501, id="upgrade"
+            POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 70_000 + b"\r\n", 400, id="endless extension"
         ),
+        pytest.param(
+            POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + b"a" * 70_000 + b"\r\n", 400, id="endless trailer"
+        ),
+        pytest.param(POST + b"Expect: a-miracle\r\n\r\n", 417, id="unknown expectation"),
+        pytest.param(POST + b"Upgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nab", 501, id="upgrade"),
     ],
 )
 async def test_bad_requests_get_one_clear_error(gateway, request_bytes, status):
@@ -123,7 +139,7 @@ async def test_bad_requests_get_one_clear_error(gateway, request_bytes, status):
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert json.loads(body)["error"]["message"]
-    assert (await talk(gateway, post())).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert (await talk(gateway, post(BODY, b"connection: close"))).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_a_get_with_upgrade_is_answered_as_if_it_had_none(gateway):
@@ -134,6 +150,47 @@ async def test_a_get_with_upgrade_is_answered_as_if_it_had_none(gateway):
 async def test_a_request_cut_by_half_close_gets_400(gateway):
     answer = await talk(gateway, post()[:60], eof=True)
     assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_refused_head_gets_no_body(gateway):
+    answer = await talk(gateway, b"HEAD / HTTP/1.1\r\nA: " + b"a" * 70_000)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_head_is_refused_by_the_gateway_without_a_body(gateway):
+    answer = await talk(gateway, b"HEAD /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_refusal_reaches_a_client_that_is_still_sending(gateway):
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port)
+    writer.write(POST + b"Content-Length: 999999999\r\n\r\n")
+    with contextlib.suppress(ConnectionError):
+        for _ in range(40):  # 10 MB: more than the buffers of both sides
+            writer.write(b"x" * 262_144)
+            await writer.drain()
+    async with asyncio.timeout(10):
+        assert (await reader.read(65536)).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
+async def test_a_url_as_target_is_understood(gateway):
+    answer = await talk(gateway, b"GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_http_1_0_may_keep_its_connection(gateway):
+    request = b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    answer = await talk(gateway, request, request)
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.lower().count(b"connection: keep-alive") == 2
+
+
+async def test_thousands_of_ignored_upgrades_are_answered(gateway):
+    request = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    answer = await talk(gateway, request * 3000)
+    assert answer.count(b"HTTP/1.1 404 ") == 3000
 
 
 async def test_a_slow_sender_gets_408():
