@@ -1,87 +1,139 @@
-"""Puts one gateway process together. Imports nothing of the supervisor, so that gateways stay small."""
+"""Puts a gateway together, of one process or of several. Imports nothing of the supervisor, so that it stays small."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferdock.balance.endpoints import EndpointSet
-from inferdock.balance.least_outstanding import LeastOutstanding
+from inferdock.app.front import build_front
+from inferdock.app.workers import build_parent
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import InferdockError
 from inferdock.gateway.health import HealthChecker
-from inferdock.gateway.http_server import ClientConnection
-from inferdock.gateway.metrics import GatewayMetrics
-from inferdock.gateway.pipeline import Pipeline
+from inferdock.gateway.reload import Reload
 from inferdock.gateway.server import GatewayServer
-from inferdock.gateway.upstream import UpstreamPool
-from inferdock.telemetry.logs import EventLog, write_to_fd
+from inferdock.gateway.workers.boards import private_boards
+from inferdock.gateway.workers.parent import GatewayParent
+from inferdock.telemetry.logs import EventLog, write_lines_to_fd
+
+Gateway = GatewayServer | GatewayParent
 
 
-def build_gateway(settings: Settings, *, loop: asyncio.AbstractEventLoop, log: EventLog) -> GatewayServer:
-    """Put one gateway process together; nothing is started yet."""
-    endpoints = EndpointSet(LeastOutstanding())
-    pool = UpstreamPool(loop=loop, connect_timeout_s=settings.gateway.connect_timeout_s)
-    connections: set[ClientConnection] = set()
-    health = HealthChecker(endpoints=endpoints, pool=pool, log=log, interval_s=settings.gateway.health_interval_s)
-    metrics = GatewayMetrics(endpoints, connections=lambda: len(connections), draining=lambda: pipeline.draining)
-    pipeline = Pipeline(
-        settings=settings.gateway,
-        endpoints=endpoints,
-        pool=pool,
-        metrics=metrics,
-        log=log,
-        log_requests=settings.log.requests,
-        check_soon=health.check_soon,
+def build_gateway(
+    settings: Settings,
+    *,
+    loop: asyncio.AbstractEventLoop,
+    log: EventLog,
+    read: Callable[[], Settings] | None = None,
+) -> GatewayServer:
+    """Put a gateway of one process together; nothing is started yet.
+
+    Args:
+        settings: the whole configuration.
+        loop: runs everything.
+        log: of this process.
+        read: merges the configuration again, for reloads; default: it never changes.
+    """
+    parts = build_front(settings, private_boards(), loop=loop, log=log, check_soon=lambda: health.check_soon())
+    health = HealthChecker(
+        endpoints=parts.endpoints, pool=parts.front.pool, log=log, interval_s=settings.gateway.health_interval_s
     )
-    return GatewayServer(
-        settings=settings.gateway,
-        drain_timeout_s=settings.drain_timeout_s,
-        endpoints=endpoints,
-        pool=pool,
-        metrics=metrics,
-        pipeline=pipeline,
+
+    def prepare(new: Settings) -> Callable[[], None]:
+        return lambda: server.apply(new)
+
+    server = GatewayServer(
+        settings=settings,
+        endpoints=parts.endpoints,
+        metrics=parts.metrics,
+        front=parts.front,
         health=health,
         log=log,
-        connections=connections,
+        reload=Reload(settings=settings, read=read or (lambda: settings), rooms=[prepare], log=log),
     )
+    return server
 
 
-async def run_gateway(settings: Settings, specs: Sequence[EndpointSpec], announce: Path | None) -> bool:
-    """Run a gateway until SIGTERM or SIGINT, then drain.
+async def run_gateway(
+    settings: Settings, specs: Sequence[EndpointSpec], announce: Path | None, read: Callable[[], Settings]
+) -> bool:
+    """Run a gateway until SIGTERM or SIGINT, then drain; SIGHUP reads the configuration again.
 
     Args:
         settings: the whole configuration.
         specs: endpoints to begin with; the admin API may replace them.
-        announce: file that gets the ports as JSON once the gateway listens (written atomically).
+        announce: file that gets ports and process ids as JSON once the gateway listens (written atomically).
+        read: merges the configuration again, for reloads.
 
     Returns:
         True when the drain lost nothing.
 
     Raises:
-        ResourceError: a port cannot be bound.
+        ResourceError: a port cannot be bound, or a worker does not start.
     """
     loop = asyncio.get_running_loop()
-    log = EventLog(write_to_fd(sys.stderr.fileno()), level=settings.log.level, form=settings.log.format)
+    log = EventLog(write_lines_to_fd(sys.stderr.fileno()), level=settings.log.level, form=settings.log.format)
     stop = asyncio.Event()
+    gateway: Gateway
+    if settings.gateway.workers == 1:
+        gateway = build_gateway(settings, loop=loop, log=log, read=read)
+    else:
+        gateway = build_parent(settings, loop=loop, log=log, read=read)
+    _obey_signals(loop, gateway, stop)
+    await gateway.start()
+    gateway.replace_endpoints(list(specs))
+    if announce is not None:
+        gateway.workers_changed = lambda: _announce(announce, settings.gateway.host, gateway)
+        gateway.workers_changed()
+    await stop.wait()
+    return await gateway.drain()
+
+
+def _obey_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, stop: asyncio.Event) -> None:
+    """A second signal changes nothing: the drain has its deadline."""
+    had_terminal = has_terminal()
+
+    def hang_up() -> None:
+        if had_terminal and not has_terminal():
+            stop.set()  # the terminal is gone, and nobody else would end us
+            return
+        with contextlib.suppress(InferdockError):  # it is in the log
+            gateway.reload()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = build_gateway(settings, loop=loop, log=log)
-    await server.start()
-    server.replace_endpoints(list(specs))
-    if announce is not None:
-        _announce(announce, settings.gateway.host, server)
-    await stop.wait()
-    return await server.drain()
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
 
 
-def _announce(path: Path, host: str, server: GatewayServer) -> None:
-    document = {"host": host, "port": server.port, "admin_port": server.admin_port, "pid": os.getpid()}
+def has_terminal() -> bool:
+    """Whether this process has a controlling terminal that still exists.
+
+    SIGHUP has two meanings: "read your configuration again" from an operator, and "your terminal is gone" from the
+    kernel or the shell. Only after the second there is none any more.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _announce(path: Path, host: str, gateway: Gateway) -> None:
+    document = {
+        "host": host,
+        "port": gateway.port,
+        "admin_port": gateway.admin_port,
+        "pid": os.getpid(),
+        "workers": gateway.pids,
+    }
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(document))
     draft.replace(path)

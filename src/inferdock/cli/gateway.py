@@ -10,6 +10,7 @@ import uvloop
 from inferdock.app.gateway import run_gateway
 from inferdock.cli.output import note
 from inferdock.cli.settings_options import config_file_option, load_settings
+from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import ConfigError, RequestError
 from inferdock.gateway.admin import endpoint_spec
@@ -21,6 +22,7 @@ from inferdock.gateway.admin import endpoint_spec
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port for clients; 0 takes any free one.")
 @click.option("--admin-port", type=int, help="Port of the admin API on 127.0.0.1; 0 takes any free one.")
+@click.option("--workers", type=int, help="Processes that serve the port together (default 1).")
 @click.option("--drain-timeout", type=float, help="Seconds that open requests get on SIGTERM.")
 @click.option(
     "--announce",
@@ -33,10 +35,11 @@ def gateway(
     host: str | None,
     port: int | None,
     admin_port: int | None,
+    workers: int | None,
     drain_timeout: float | None,
     announce: Path | None,
 ) -> None:
-    """Run the gateway alone, in front of given replicas.
+    """Run the gateway alone, in front of given replicas. SIGHUP reads the configuration again, SIGTERM drains.
 
     \b
     Example:
@@ -46,11 +49,16 @@ def gateway(
         "gateway.host": ("--host", host),
         "gateway.port": ("--port", port),
         "gateway.admin_port": ("--admin-port", admin_port),
+        "gateway.workers": ("--workers", workers),
         "drain_timeout_s": ("--drain-timeout", drain_timeout),
     }
-    settings = load_settings(config_file, flags).settings
+
+    def read() -> Settings:
+        return load_settings(config_file, flags).settings
+
+    settings = read()
     specs = [_parse_replica(index, text) for index, text in enumerate(replicas)]
-    if not uvloop.run(run_gateway(settings, specs, announce)):
+    if not uvloop.run(run_gateway(settings, specs, announce, read)):
         note("The drain deadline cut requests that were still open.")
 
 

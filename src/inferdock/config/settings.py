@@ -104,6 +104,8 @@ class GatewaySettings(Group):
     """Port for clients; 0 takes any free one."""
     admin_port: int = Field(default=0, ge=0, le=65535)
     """Port of the `/admin` API, always on 127.0.0.1; 0 takes any free one."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve the port together; more than one adds a parent process that watches them."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Largest request body; larger ones get 413."""
     max_header_bytes: int = Field(default=32 * 1024, ge=1024)

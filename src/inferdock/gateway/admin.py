@@ -1,21 +1,24 @@
-"""The admin API, on its own port at 127.0.0.1: what the gateway holds, and which endpoints it uses.
+"""The admin API, on its own port at 127.0.0.1: what the gateway holds, which endpoints it uses, and its reload.
 
 ``PUT /admin/endpoints`` replaces the whole set, so a supervisor that says the same thing twice changes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
 from inferdock.balance.endpoints import Endpoint
 from inferdock.domain.endpoint import EndpointSpec
-from inferdock.domain.errors import RequestError
-from inferdock.gateway.exchange import respond_error
-from inferdock.gateway.http_server import Request, Turn
-from inferdock.gateway.own_routes import JSON
+from inferdock.domain.errors import InferdockError, RequestError
+from inferdock.gateway.answer import respond_error
+from inferdock.gateway.http_server import ClientConnection, Limits, Request, Turn
+from inferdock.gateway.listening import cannot_listen
+from inferdock.gateway.own_routes import JSON, METRICS_TYPE
 
 _ENCODE = msgspec.json.Encoder().encode
 NO_ID = b"admin"
@@ -61,26 +64,37 @@ def endpoint_row(endpoint: Endpoint) -> dict[str, object]:
         "model": spec.model,
         "revision": spec.revision,
         "state": str(endpoint.state),
-        "in_flight": endpoint.in_flight,
+        "in_flight": endpoint.held,
         "running": endpoint.running,
         "waiting": endpoint.waiting,
         "kv_cache_usage_ratio": endpoint.kv_cache_usage_ratio,
     }
 
 
+class AdminApi(Protocol):
+    """What the admin port shows and moves: a gateway of one process, or the parent of several."""
+
+    def when_fresh(self, ready: Callable[[], None]) -> None:
+        """Call ``ready``, now or soon, when figures are as fresh as they can be had."""
+
+    def status(self) -> dict[str, object]:
+        """Everything in one document."""
+
+    def metrics_text(self) -> bytes:
+        """The Prometheus text."""
+
+    def replace_endpoints(self, specs: list[EndpointSpec]) -> None:
+        """Use exactly these; ValueError when they cannot be used."""
+
+    def reload(self) -> dict[str, object]:
+        """Read the configuration again; InferdockError when it cannot be used, and then nothing has changed."""
+
+
 class Admin:
     """Handler of the admin port."""
 
-    def __init__(
-        self,
-        *,
-        status: Callable[[], dict[str, object]],
-        replace_endpoints: Callable[[list[EndpointSpec]], None],
-        metrics_text: Callable[[], bytes],
-    ) -> None:
-        self._status = status
-        self._replace_endpoints = replace_endpoints
-        self._metrics_text = metrics_text
+    def __init__(self, api: AdminApi) -> None:
+        self._api = api
 
     def handle(self, request: Request, turn: Turn) -> None:
         """Answer one request of the admin port."""
@@ -96,16 +110,27 @@ class Admin:
     def _answer(self, request: Request, turn: Turn) -> None:
         match (request.method, request.path):
             case (b"GET", b"/admin/status"):
-                turn.respond(200, [JSON], _ENCODE(self._status()))
+                self._status(turn)
             case (b"PUT", b"/admin/endpoints"):
                 self._put_endpoints(request)
-                turn.respond(200, [JSON], _ENCODE(self._status()))
+                self._status(turn)
+            case (b"POST", b"/admin/reload"):
+                turn.respond(200, [JSON], _ENCODE(self._reload()))
             case (b"GET", b"/metrics"):
-                turn.respond(200, [(b"content-type", b"text/plain; version=0.0.4")], self._metrics_text())
+                self._api.when_fresh(lambda: turn.respond(200, [METRICS_TYPE], self._api.metrics_text()))
             case (b"GET", b"/health"):
                 turn.respond(200, [JSON], b'{"status":"ok"}')
             case _:
                 raise RequestError(404, "There is no such admin route.", code="route_not_found")
+
+    def _status(self, turn: Turn) -> None:
+        self._api.when_fresh(lambda: turn.respond(200, [JSON], _ENCODE(self._api.status())))
+
+    def _reload(self) -> dict[str, object]:
+        try:
+            return self._api.reload()
+        except InferdockError as exc:
+            raise RequestError(400, f"Nothing has changed: {exc}", code="bad_configuration") from exc
 
     def _put_endpoints(self, request: Request) -> None:
         try:
@@ -114,7 +139,7 @@ class Admin:
             raise RequestError(400, f"The body is not a list of endpoints: {exc}.") from exc
         specs = [endpoint_spec(d.name, d.url, d.model, d.revision) for d in document.endpoints]
         try:
-            self._replace_endpoints(specs)
+            self._api.replace_endpoints(specs)
         except ValueError as exc:
             raise RequestError(400, f"The endpoints cannot be used: {exc}.") from exc
 
@@ -124,3 +149,48 @@ def _refuse_browsers(request: Request) -> None:
     host = (request.header(b"host") or b"").rpartition(b":")[0]
     if request.header(b"origin") is not None or host not in (b"127.0.0.1", b"localhost", b"[::1]"):
         raise RequestError(403, "The admin API takes no requests from browsers or by other host names.")
+
+
+class AdminPort:
+    """Listens for the admin API.
+
+    Attributes:
+        port: in use once :meth:`listen` has returned.
+    """
+
+    def __init__(self, api: AdminApi, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self._handler = Admin(api)
+        self._limits = limits
+        self._loop = loop
+        self._connections: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def listen(self, port: int) -> None:
+        """Take the port.
+
+        Raises:
+            ResourceError: it is taken.
+        """
+        host = "127.0.0.1"
+
+        def connection() -> ClientConnection:
+            return ClientConnection(self._handler, self._limits, self._connections, self._loop)
+
+        try:
+            self._server = await self._loop.create_server(connection, host, port)
+        except OSError as exc:
+            raise cannot_listen(host, port, exc) from exc
+        self.port = int(self._server.sockets[0].getsockname()[1])
+
+    def check_time(self) -> None:
+        """Chore of about once a second: closes idle connections and slow senders."""
+        for connection in list(self._connections):
+            connection.check_time(self._loop.time())
+
+    def close(self) -> None:
+        """Stop."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.close()

@@ -1,121 +1,53 @@
 """Active health: asks each endpoint for ``/health`` and its load, and says which may take requests.
 
-One task per gateway process. An endpoint is ready after one good check, and unready at once when it refuses
-connections or answers an error, or after :data:`SILENT_CHECKS` silent checks in a row (a busy engine may be slow
-to answer, and ejecting it for that would make the others busier still).
+One checker per gateway; with several workers it runs in their parent, so that replicas are not asked by each. An
+endpoint is ready after one good check, and unready at once when it refuses connections or answers an error, or after
+:data:`SILENT_CHECKS` silent checks in a row (a busy engine may be slow to answer, and ejecting it for that would make
+the others busier still). Endpoints are checked independently: one that is silent does not delay the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
-from inferdock.gateway.upstream import UpstreamConnection, UpstreamPool
+from inferdock.gateway.fetch import FetchError, fetch
+from inferdock.gateway.upstream import UpstreamPool
 from inferdock.telemetry import names
 from inferdock.telemetry.logs import EventLog
-from inferdock.wire.http1 import ResponseHead
 from inferdock.wire.prometheus_text import read_sums
 
 SILENT_CHECKS = 3
 CHECK_TIMEOUT_S = 5.0
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
-
-
-class FetchError(Exception):
-    """A health request got no usable answer; ``refused`` when not even a connection could be made."""
-
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
-        super().__init__(reason)
-        self.refused = refused
-
-
-class _Collector:
-    """Receives one small answer whole."""
-
-    def __init__(self, done: asyncio.Future[tuple[int, bytes]]) -> None:
-        self._done = done
-        self._status = 0
-        self._chunked = False
-        self._body = bytearray()
-
-    def response_head(self, head: ResponseHead) -> None:
-        self._status = head.status
-        self._chunked = head.chunked
-
-    def response_body(self, data: bytes, payloads: list[tuple[int, int]]) -> None:
-        if len(self._body) + len(data) > MAX_ANSWER_BYTES:
-            self._fail("the answer is too large")
-        elif self._chunked:
-            for start, end in payloads:
-                self._body += data[start:end]
-        else:
-            self._body += data
-
-    def response_done(self) -> None:
-        if not self._done.done():
-            self._done.set_result((self._status, bytes(self._body)))
-
-    def response_failed(self, reason: str, *, stale: bool) -> None:
-        self._fail(reason)
-
-    def _fail(self, reason: str) -> None:
-        if not self._done.done():
-            self._done.set_exception(FetchError(reason))
-
-
-async def fetch(pool: UpstreamPool, endpoint: Endpoint, path: bytes, *, timeout_s: float) -> tuple[int, bytes]:
-    """GET a small document from an endpoint.
-
-    Returns:
-        (status, body).
-
-    Raises:
-        FetchError: no connection, no valid answer, or none in time.
-    """
-    connection = await _connect(pool, endpoint)
-    done: asyncio.Future[tuple[int, bytes]] = pool.loop.create_future()
-    host = b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port)
-    connection.send(b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, host), _Collector(done), silence_s=timeout_s)
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await done
-    except TimeoutError:
-        connection.abort()
-        raise FetchError(f"no answer within {timeout_s:g} s") from None
-    except asyncio.CancelledError:
-        connection.abort()
-        raise
-
-
-async def _connect(pool: UpstreamPool, endpoint: Endpoint) -> UpstreamConnection:
-    """A connection of its own for each check: it shows that new connections are taken."""
-    opened: asyncio.Future[UpstreamConnection] = pool.loop.create_future()
-
-    def connected(connection: UpstreamConnection) -> None:
-        if opened.done():
-            pool.give_back(connection)
-        else:
-            opened.set_result(connection)
-
-    def failed(reason: str) -> None:
-        if not opened.done():
-            opened.set_exception(FetchError(reason, refused=True))
-
-    pool.connect((endpoint.spec.host, endpoint.spec.port), connected, failed)
-    return await opened
 
 
 class HealthChecker:
     """Keeps the state and load figures of all endpoints fresh."""
 
-    def __init__(self, *, endpoints: EndpointSet, pool: UpstreamPool, log: EventLog, interval_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        endpoints: EndpointSet,
+        pool: UpstreamPool,
+        log: EventLog,
+        interval_s: float,
+        checked: Callable[[Endpoint], None] = lambda _: None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``checked`` is called after each check, when state and figures are fresh; ``clock`` is the set's."""
+        self.interval_s = interval_s
         self._endpoints = endpoints
         self._pool = pool
         self._log = log
-        self._interval_s = interval_s
+        self._checked = checked
+        self._clock = clock
         self._wake = asyncio.Event()
+        self._under_way: dict[Endpoint, asyncio.Task[None]] = {}
 
     def check_soon(self) -> None:
         """Check all endpoints now instead of at the next interval (the set changed, or an attempt failed)."""
@@ -123,15 +55,30 @@ class HealthChecker:
 
     async def run(self) -> None:
         """Check until cancelled."""
-        while True:
-            self._wake.clear()
-            await asyncio.gather(*(self._check(endpoint) for endpoint in list(self._endpoints)))
-            try:
-                async with asyncio.timeout(self._interval_s):
-                    await self._wake.wait()
-                await asyncio.sleep(0.1)  # many failures at once make one round of checks, not many
-            except TimeoutError:
-                pass
+        try:
+            while True:
+                self._wake.clear()
+                for endpoint in self._endpoints:
+                    if endpoint not in self._under_way:
+                        task = self._under_way[endpoint] = asyncio.create_task(self._check(endpoint))
+                        task.add_done_callback(partial(self._done, endpoint))
+                await self._pause()
+        finally:
+            for task in list(self._under_way.values()):
+                task.cancel()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self.interval_s):
+                await self._wake.wait()
+            await asyncio.sleep(0.1)  # many failures at once make one round of checks, not many
+        except TimeoutError:
+            pass
+
+    def _done(self, endpoint: Endpoint, task: asyncio.Task[None]) -> None:
+        self._under_way.pop(endpoint, None)
+        if not task.cancelled():
+            self._checked(endpoint)
 
     async def _check(self, endpoint: Endpoint) -> None:
         try:
@@ -149,6 +96,7 @@ class HealthChecker:
 
     def _healthy(self, endpoint: Endpoint) -> None:
         endpoint.failures = 0
+        self._endpoints.check_passed(endpoint, self._clock())
         if endpoint.state is State.UNREADY:
             endpoint.state = State.READY
             self._log.event("info", "endpoint ready", endpoint=endpoint.spec.name, url=endpoint.spec.url)

@@ -9,12 +9,16 @@ import msgspec
 
 from inferdock.balance.endpoints import EndpointSet, State
 from inferdock.domain.errors import RequestError
+from inferdock.gateway.auth import model_not_found
 from inferdock.gateway.http_server import Request, Turn
-from inferdock.gateway.metrics import GatewayMetrics
-from inferdock.telemetry.instruments import CONTENT_TYPE
+from inferdock.gateway.metrics import UNKNOWN, GatewayMetrics
+from inferdock.keys.key import ANONYMOUS, Key
 from inferdock.wire.http1 import Header
 
+METRICS_TYPE: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
+METRICS_PATH = b"/metrics"
+MODELS_PATH = b"/v1/models"
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -36,16 +40,15 @@ class OwnRoutes:
         self._answers: dict[bytes, Callable[[], tuple[int, list[Header], bytes]]] = {
             b"/health": self._health,
             b"/ready": self._ready,
-            b"/metrics": self._metrics_text,
-            b"/v1/models": self._models,
         }
 
     def answers(self, request: Request) -> bool:
         """Whether the path is one of ours."""
-        return request.path in self._answers or request.path.startswith(b"/v1/models/")
+        path = request.path
+        return path in self._answers or path in (METRICS_PATH, MODELS_PATH) or path.startswith(b"/v1/models/")
 
-    def answer(self, request: Request, turn: Turn, request_id: bytes) -> int:
-        """Answer a request for which :meth:`answers` is true; return the status.
+    def answer(self, request: Request, turn: Turn, request_id: bytes, key: Key = ANONYMOUS) -> None:
+        """Answer a request for which :meth:`answers` is true, and count it; metrics may be answered later.
 
         Raises:
             RequestError: 405 for another method than GET or HEAD, 404 for an unknown model.
@@ -53,16 +56,25 @@ class OwnRoutes:
         if request.method not in (b"GET", b"HEAD"):
             raise RequestError(405, "This route only takes GET and HEAD.", code="method_not_allowed")
         bodiless = request.method == b"HEAD"
+
+        def respond(status: int, fields: list[Header], body: bytes) -> None:
+            self._metrics.requests.cell(UNKNOWN, "", "own", str(status)).value += 1
+            turn.respond(status, [*fields, (b"x-request-id", request_id)], body, bodiless=bodiless)
+
+        if request.path == METRICS_PATH:
+            self._metrics.request_text(lambda text: respond(*_metrics_answer(text)))
+            return
+        if request.path == MODELS_PATH:
+            respond(200, [JSON], self._models(key))
+            return
         make = self._answers.get(request.path)
         if make is None:
             name = request.path.removeprefix(b"/v1/models/").decode("utf-8", "replace")
-            if not self._endpoints.of_model(name):
-                raise RequestError(404, f"The model `{name[:200]}` does not exist.", code="model_not_found")
-            status, fields, body = 200, [JSON], _ENCODE(self._card(name))
+            if not self._endpoints.of_model(name) or not key.may_use(name):
+                raise model_not_found(name)
+            respond(200, [JSON], _ENCODE(self._card(name)))
         else:
-            status, fields, body = make()
-        turn.respond(status, [*fields, (b"x-request-id", request_id)], body, bodiless=bodiless)
-        return status
+            respond(*make())
 
     def _health(self) -> tuple[int, list[Header], bytes]:
         return 200, [JSON], b'{"status":"ok"}'
@@ -75,12 +87,9 @@ class OwnRoutes:
             return 503, [JSON, (b"retry-after", b"2")], b'{"status":"no ready replica"}'
         return 200, [JSON], _ENCODE({"status": "ready", "endpoints": ready})
 
-    def _metrics_text(self) -> tuple[int, list[Header], bytes]:
-        return 200, [(b"content-type", CONTENT_TYPE)], self._metrics.text()
-
-    def _models(self) -> tuple[int, list[Header], bytes]:
-        cards = [self._card(model) for model in self._endpoints.models]
-        return 200, [JSON], _ENCODE({"object": "list", "data": cards})
+    def _models(self, key: Key) -> bytes:
+        cards = [self._card(model) for model in self._endpoints.models if key.may_use(model)]
+        return _ENCODE({"object": "list", "data": cards})
 
     def _card(self, model: str) -> dict[str, object]:
         endpoints = self._endpoints.of_model(model)
@@ -94,3 +103,9 @@ class OwnRoutes:
             "max_model_len": min(lengths, default=None),
             "revisions": sorted({e.spec.revision for e in endpoints}),
         }
+
+
+def _metrics_answer(text: bytes | None) -> tuple[int, list[Header], bytes]:
+    if text is None:
+        return 503, [JSON, (b"retry-after", b"1")], b'{"status":"the figures of all workers cannot be had now"}'
+    return 200, [METRICS_TYPE], text

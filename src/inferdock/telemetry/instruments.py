@@ -1,19 +1,17 @@
-"""Counters and histograms that cost a few hundred nanoseconds, exposed through prometheus_client.
+"""Counters and histograms that cost a few hundred nanoseconds.
 
-The hot path holds *cells* (one per combination of labels) and only adds numbers to them; names, help texts, label
-escaping and the text format are prometheus_client's work at scrape time. One event loop owns a set of instruments,
-so there are no locks.
+The hot path holds *cells* (one per combination of labels) and only adds numbers to them. One event loop owns a set
+of instruments, so there are no locks. The text format is :mod:`inferdock.telemetry.exposition`'s work at scrape time.
+
+Where several workers share one service, each has its own set; :func:`snapshot_of` takes the numbers out, a
+:class:`SnapshotSum` adds those of all workers, and :func:`show` puts the sums into the parent's set. An instrument
+made with ``merged=False`` is left out of this: there the parent's own value is the truth.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+from collections.abc import Callable, Iterable, Sequence
 
 LATENCY_BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -25,6 +23,11 @@ TOKEN_TIME_BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5,
 )  # fmt: skip
 """For times per output token, in seconds."""
+
+
+Labels = tuple[str, ...]
+Sample = tuple[Labels, list[float]]
+"""Label values in the order of the labels, and the numbers that stand under them."""
 
 
 class Cell:
@@ -60,9 +63,9 @@ class HistogramCell:
 class Counter:
     """A monotonic number per combination of labels."""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
-        self._name, self._text, self._labels = name, text, labels
-        self._cells: dict[tuple[str, ...], Cell] = {}
+    def __init__(self, name: str, text: str, labels: Sequence[str], *, merged: bool = True) -> None:
+        self.name, self.text, self.labels, self.merged = name, text, labels, merged
+        self._cells: dict[Labels, Cell] = {}
 
     def cell(self, *values: str) -> Cell:
         """The number for these label values, in the order of the labels; made when first asked for."""
@@ -75,21 +78,25 @@ class Counter:
         """Sum over all labels."""
         return sum(cell.value for cell in self._cells.values())
 
-    def collect(self) -> Metric:
-        """Snapshot for prometheus_client."""
-        family = CounterMetricFamily(self._name.removesuffix("_total"), self._text, labels=self._labels)
-        for values, cell in self._cells.items():
-            family.add_metric(values, cell.value)
-        return family
+    def samples(self) -> list[Sample]:
+        """Every combination of labels with its one number."""
+        return [(values, [cell.value]) for values, cell in self._cells.items()]
+
+    def put(self, samples: Iterable[Sample]) -> None:
+        """Set the numbers of these combinations."""
+        for values, numbers in samples:
+            self.cell(*values).value = numbers[0]
 
 
 class Histogram:
     """Buckets per combination of labels."""
 
-    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
-        self._name, self._text, self._labels = name, text, labels
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float], *, merged: bool = True
+    ) -> None:
+        self.name, self.text, self.labels, self.merged = name, text, labels, merged
         self.bounds = bounds
-        self._cells: dict[tuple[str, ...], HistogramCell] = {}
+        self._cells: dict[Labels, HistogramCell] = {}
 
     def cell(self, *values: str) -> HistogramCell:
         """The buckets for these label values, in the order of the labels; made when first asked for."""
@@ -106,18 +113,16 @@ class Histogram:
                 merged[index] += count
         return merged
 
-    def collect(self) -> Metric:
-        """Snapshot for prometheus_client."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for values, cell in self._cells.items():
-            family.add_metric(values, list(self._cumulative(cell)), cell.total)
-        return family
+    def samples(self) -> list[Sample]:
+        """Every combination of labels with its counts per bucket and, last, the sum of its observations."""
+        return [(values, [*cell.counts, cell.total]) for values, cell in self._cells.items()]
 
-    def _cumulative(self, cell: HistogramCell) -> Iterator[tuple[str, float]]:
-        running = 0
-        for bound, count in zip((*self.bounds, float("inf")), cell.counts, strict=True):
-            running += count
-            yield ("+Inf" if bound == float("inf") else repr(float(bound)), running)
+    def put(self, samples: Iterable[Sample]) -> None:
+        """Set the buckets of these combinations."""
+        for values, numbers in samples:
+            cell = self.cell(*values)
+            cell.counts = [int(number) for number in numbers[:-1]]
+            cell.total = numbers[-1]
 
 
 class Gauge:
@@ -128,38 +133,81 @@ class Gauge:
         name: str,
         text: str,
         labels: Sequence[str],
-        read: Callable[[], Iterable[tuple[tuple[str, ...], float]]],
+        read: Callable[[], Iterable[tuple[Labels, float]]],
+        *,
+        merged: bool = True,
     ) -> None:
-        self._name, self._text, self._labels = name, text, labels
+        self.name, self.text, self.labels, self.merged = name, text, labels, merged
         self._read = read
+        self._put: list[Sample] | None = None
 
-    def collect(self) -> Metric:
-        """Snapshot for prometheus_client."""
-        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
-        for values, value in self._read():
-            family.add_metric(values, value)
-        return family
+    def samples(self) -> list[Sample]:
+        """Every combination of labels with its value now, or what :meth:`put` has set."""
+        if self._put is not None:
+            return self._put
+        return [(values, [value]) for values, value in self._read()]
+
+    def put(self, samples: Iterable[Sample]) -> None:
+        """Show these values from now on instead of reading."""
+        self._put = list(samples)
 
 
 Instrument = Counter | Histogram | Gauge
+Rows = dict[str, list[Sample]]
+"""Samples by the name of their instrument."""
 
 
-class Exposition:
-    """A set of instruments and its text form."""
+def snapshot_of(instruments: Iterable[Instrument]) -> tuple[Rows, Rows]:
+    """The numbers of all merged instruments: (those that only grow, gauges)."""
+    growing: Rows = {}
+    gauges: Rows = {}
+    for instrument in instruments:
+        if instrument.merged:
+            (gauges if isinstance(instrument, Gauge) else growing)[instrument.name] = instrument.samples()
+    return growing, gauges
 
-    def __init__(self, instruments: Iterable[Instrument]) -> None:
-        self._instruments = list(instruments)
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
-    def collect(self) -> Iterator[Metric]:
-        """Called by prometheus_client."""
-        for instrument in self._instruments:
-            yield instrument.collect()
+def show(instruments: Iterable[Instrument], rows: Rows) -> None:
+    """Put ``rows`` into the merged instruments."""
+    for instrument in instruments:
+        if instrument.merged:
+            instrument.put(rows.get(instrument.name, ()))
 
-    def text(self) -> bytes:
-        """Everything in the Prometheus text format."""
-        return generate_latest(self._registry)
+
+class SnapshotSum:
+    """Adds the snapshots of workers. What a worker that is gone had counted stays; its gauges go with it."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[Rows, Rows]] = {}
+        self._gone: Sums = {}
+
+    def update(self, worker: int, snapshot: tuple[Rows, Rows]) -> None:
+        """Take the newest snapshot of a worker; the id belongs to one process and is never used again."""
+        self._last[worker] = snapshot
+
+    def gone(self, worker: int) -> None:
+        """A worker has ended: its last snapshot counts for ever."""
+        growing, _ = self._last.pop(worker, ({}, {}))
+        _add(self._gone, growing)
+
+    def total(self) -> Rows:
+        """The sums over all workers, living and gone."""
+        sums: Sums = {name: {labels: list(n) for labels, n in rows.items()} for name, rows in self._gone.items()}
+        for growing, gauges in self._last.values():
+            _add(sums, growing)
+            _add(sums, gauges)
+        return {name: list(rows.items()) for name, rows in sums.items()}
+
+
+Sums = dict[str, dict[Labels, list[float]]]
+
+
+def _add(sums: Sums, rows: Rows) -> None:
+    for name, samples in rows.items():
+        into = sums.setdefault(name, {})
+        for labels, numbers in samples:
+            known = into.get(labels)
+            into[labels] = list(numbers) if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
 
 
 def quantile(counts: Sequence[int], bounds: Sequence[float], q: float) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -32,6 +33,25 @@ def write_to_fd(fd: int) -> Callable[[bytes], None]:
     return write
 
 
+def write_lines_to_fd(fd: int) -> Callable[[bytes], None]:
+    """Return a sink for a descriptor that several processes write lines to.
+
+    Writes to a pipe are whole only up to PIPE_BUF bytes; a larger buffer is written in pieces that end with a line
+    wherever one does, so that lines of two processes do not run into each other.
+    """
+    write = write_to_fd(fd)
+
+    def write_lines(data: bytes) -> None:
+        start = 0
+        while len(data) - start > select.PIPE_BUF:
+            end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1 or start + select.PIPE_BUF
+            write(data[start:end])
+            start = end
+        write(data[start:])
+
+    return write_lines
+
+
 class EventLog:
     """Writes events as JSON objects or as text, level first.
 
@@ -54,6 +74,11 @@ class EventLog:
         self._buffer = bytearray()
         self._flush_handle: asyncio.TimerHandle | None = None
         self.lost = 0
+
+    def configure(self, *, level: str, form: Literal["json", "text"]) -> None:
+        """Write with this level and form from now on."""
+        self._least = LEVELS[level]
+        self._text = form == "text"
 
     def event(self, level: str, event: str, **fields: Value) -> None:
         """Write one event; ``fields`` become keys of the object."""

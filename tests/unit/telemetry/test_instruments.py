@@ -5,7 +5,8 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from inferdock.telemetry.instruments import Counter, Exposition, Gauge, Histogram, quantile
+from inferdock.telemetry.exposition import Exposition
+from inferdock.telemetry.instruments import Counter, Gauge, Histogram, quantile
 from inferdock.telemetry.logs import EventLog
 
 

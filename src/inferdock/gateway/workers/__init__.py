@@ -1,0 +1,1 @@
+"""A gateway of several processes: a parent that watches and tells (``parent``), workers that serve (``worker``)."""
