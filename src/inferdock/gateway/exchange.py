@@ -25,31 +25,22 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.answer import Answer
+from inferdock.gateway.attempt import Attempt, upstream_head
 from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
 from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
 from inferdock.gateway.seam import text_of_ids
-from inferdock.gateway.upstream import UpstreamConnection, UpstreamPool
+from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
 from inferdock.keys.key import Key
 from inferdock.wire.continuation import NotResumable, ResumeMode
-from inferdock.wire.http1 import HOP_BY_HOP, Header, ResponseHead, head
+from inferdock.wire.http1 import Header, ResponseHead
 from inferdock.wire.openai import RequestFields, Usage
 
 if TYPE_CHECKING:
     from inferdock.config.settings import GatewaySettings
 
-_NOT_FORWARDED = HOP_BY_HOP | {
-    b"host",
-    b"content-length",
-    b"expect",
-    b"authorization",  # the client's key is for us, never for the engine
-    b"x-api-key",
-    b"cookie",
-    b"accept-encoding",  # answers must stay readable for usage, and engines do not compress anyway
-    b"x-request-id",
-}
 _RETRIED_STATUS = frozenset({502, 503})
 _MAX_ERROR_BYTES = 64 * 1024
 
@@ -86,17 +77,14 @@ class Exchange:
 
     __slots__ = (
         "_around",
+        "_attempt",
         "_avoid",
         "_body",
         "_cells",
-        "_connection",
         "_drop_usage",
-        "_endpoint",
         "_failures",
         "_head",
         "_last_bytes_at",
-        "_lease",
-        "_paused",
         "_relay",
         "_resuming",
         "_seam",
@@ -113,6 +101,7 @@ class Exchange:
         "key",
         "model",
         "outcome",
+        "paused",
         "priority",
         "request",
         "request_id",
@@ -121,6 +110,7 @@ class Exchange:
         "revision",
         "route",
         "sent_at",
+        "trace_header",
         "wanted",
     )
 
@@ -142,6 +132,7 @@ class Exchange:
         deadline: float = math.inf,
         admission: Admission,
         key: Key,
+        trace_header: Header | None = None,
     ) -> None:
         """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not."""
         self._around = around
@@ -150,19 +141,17 @@ class Exchange:
         self._body = body
         self._drop_usage = drop_usage
         self._avoid: list[Endpoint] = []
-        self._endpoint: Endpoint | None = None
-        self._lease: Lease | None = None
-        self._connection: UpstreamConnection | None = None
+        self._attempt: Attempt | None = None
         self._head: ResponseHead | None = None
         self._relay: Relay | None = None
         self._cells: RevisionCells | None = None
         self._task: asyncio.Task[None] | None = None
         self._seam: str | None = None
         self._resuming = False
-        self._paused = False
         self._failures = 0
         self._last_bytes_at = 0.0
         self.answer = Answer(turn, request_id)
+        self.paused = False
         self.request = request
         self.request_id = request_id
         self.route = route
@@ -174,6 +163,7 @@ class Exchange:
         self.deadline = deadline
         self.admission = admission
         self.key = key
+        self.trace_header = trace_header
         self.revision = ""
         self.attempts = 0
         self.resumes = 0
@@ -187,12 +177,12 @@ class Exchange:
     @property
     def endpoint_name(self) -> str | None:
         """Endpoint of the last attempt, None when there was none."""
-        return self._endpoint.spec.name if self._endpoint is not None else None
+        return self._attempt.endpoint.spec.name if self._attempt is not None else None
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """Endpoint that works on it now."""
-        return self._endpoint if self._lease is not None else None
+        """Endpoint of the last attempt."""
+        return self._attempt.endpoint if self._attempt is not None else None
 
     @property
     def status(self) -> int:
@@ -237,24 +227,29 @@ class Exchange:
                 self.granted(lease)
 
     def granted(self, lease: Lease) -> None:
-        """A replica is free: connect to it."""
+        """A replica is free: send it the request, or ask it for the rest of the answer."""
         self.attempts += 1
-        self._lease = lease
-        endpoint = self._endpoint = lease.endpoint
-        self.revision = endpoint.spec.revision
-        if self._resuming and not self._prepare_rest(endpoint):
-            return
-        address = (endpoint.spec.host, endpoint.spec.port)
-        connection = self._around.pool.take_idle(address)
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._around.pool.connect(address, self._send, self._connect_failed)
+        attempt = self._attempt = Attempt(self, self._around.pool, lease)
+        self.revision = attempt.endpoint.spec.revision
+        if not self._resuming or self._prepare_rest(attempt):
+            self._ask(attempt)
+
+    def _ask(self, attempt: Attempt) -> None:
+        request_id = self.request_id + b"-resume-%d" % self.attempts if self._resuming else self.request_id
+        head = upstream_head(
+            self.request, self._target, attempt.endpoint, request_id, self._body, extra=self.trace_header
+        )
+        attempt.begin(
+            head + self._body,
+            silence_s=self._around.settings.response_timeout_s,
+            bodiless=self.request.method == b"HEAD",
+        )
 
     def turned_away(self, error: RequestError) -> None:
         """There is no replica for this request."""
         self._around.metrics.turned_away.cell(self.model, error.code or "error").value += 1
         if self._resuming:
+            self._around.metrics.resumes.cell(self.model, "failed").value += 1
             self._cut(error.message)
             return
         self._end("refused", status=error.status)
@@ -262,58 +257,36 @@ class Exchange:
 
     def beat(self, now: float) -> None:
         """Still waiting: keep the client's connection alive once in a while."""
-        if not self.fields.stream or self._turn.http10 or not self.answer.chunked or self._paused:
+        if not self.fields.stream or not self.answer.chunked or self.paused:
             return
         if now - self._last_bytes_at >= self._around.settings.heartbeat_s:
             self._last_bytes_at = now
             self.answer.beat()
 
-    def _send(self, connection: UpstreamConnection) -> None:
-        if self.outcome or self._lease is None:  # the client left, or we gave this replica up, while we connected
-            self._around.pool.give_back(connection)
-            return
-        self._connection = connection
-        if self._paused:
-            connection.transport.pause_reading()
+    def sending(self) -> None:
+        """There is a connection to the replica."""
         now = self._around.now()
         self._last_bytes_at = now
         self.sent_at = self.sent_at or now
-        connection.send(
-            self._upstream_head() + self._body,
-            self,
-            silence_s=self._around.settings.response_timeout_s,
-            bodiless=self.request.method == b"HEAD",
-        )
 
-    def _upstream_head(self) -> bytes:
-        request, endpoint = self.request, self._endpoint
-        assert endpoint is not None
-        dropped = _NOT_FORWARDED
-        connection = request.header(b"connection")
-        if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
-            dropped = dropped | {name.strip().lower() for name in connection.split(b",")}
-        fields: list[Header] = [(b"host", b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port))]
-        fields += [field for field in request.headers if field[0] not in dropped]
-        suffix = b"-resume-%d" % self.attempts if self._resuming else b""
-        fields.append((b"x-request-id", self.request_id + suffix))
-        if self._body or request.method == b"POST":
-            fields.append((b"content-length", b"%d" % len(self._body)))
-        return head(b"%b %b HTTP/1.1" % (request.method, self._target), fields)
-
-    def _connect_failed(self, reason: str) -> None:
-        if not self.outcome and self._lease is not None:
-            self._attempt_failed(reason, refused=True)
+    def attempt_refused(self, reason: str) -> None:
+        """The replica took no connection."""
+        self._attempt_failed(reason, refused=True)
 
     def _attempt_failed(self, reason: str, *, refused: bool = False) -> None:
         """Nothing of this attempt has reached the client: try another replica, or say what happened."""
-        endpoint = self._endpoint
-        assert endpoint is not None
+        attempt = self._attempt
+        assert attempt is not None
         self._release("failed")
-        self._avoid.append(endpoint)
-        self._around.endpoint_failed(endpoint, refused=refused)
+        self._avoid.append(attempt.endpoint)
+        self._around.endpoint_failed(attempt.endpoint, refused=refused)
         if self._resuming:
-            self._seek_again(reason)
-        elif self.attempts < self._around.settings.attempts and self._around.may_retry(self.model):
+            self._seek_rest(reason)
+        else:
+            self._try_again(reason)
+
+    def _try_again(self, reason: str) -> None:
+        if self.attempts < self._around.settings.attempts and self._around.may_retry(self.model):
             self._seek()
         else:
             self.turned_away(
@@ -324,25 +297,27 @@ class Exchange:
 
     def response_head(self, head: ResponseHead) -> None:
         """Hold the head until the body begins; give up on a replica that says it cannot serve."""
-        if (self._resuming and not (head.status == 200 and head.event_stream)) or (head.status in _RETRIED_STATUS and not self._resuming and self._may_try_others()):
-            self._give_up_attempt(f"the replica answered {head.status}")
-        elif self._resuming:
+        if self._resuming:
+            if head.status != 200 or not head.event_stream:
+                self._give_up_attempt(f"the replica answered {head.status}")
+                return
             assert isinstance(self._relay, FollowedStream)
             self._relay.chunked = head.chunked
+        elif head.status in _RETRIED_STATUS and self._may_try_others():
+            self._give_up_attempt(f"the replica answered {head.status}")
         else:
             self._head = head
             self._relay = self._relay_for(head)
 
     def _give_up_attempt(self, reason: str) -> None:
-        connection = self._connection
-        assert connection is not None
-        connection.abort()
+        assert self._attempt is not None
+        self._attempt.abort()
         self._attempt_failed(reason)
 
     def _may_try_others(self) -> bool:
         if self.attempts >= self._around.settings.attempts:
             return False
-        tried = {*self._avoid, self._endpoint}
+        tried = {*self._avoid, self.endpoint}
         return any(e not in tried for e in self._around.endpoints.of_model(self.model))
 
     def _relay_for(self, response: ResponseHead) -> Relay:
@@ -379,12 +354,12 @@ class Exchange:
                 self._begin(response, out)
         if relay.broken:
             self._lose(relay.broken)
-        elif isinstance(relay, FollowedStream) and relay.ended:
+        elif self.resumes and isinstance(relay, FollowedStream) and relay.ended:
             self._complete_early()
 
     def _mark_tokens(self) -> None:
         now = self._around.now()
-        if self.first_byte_at and self._cells is not None:
+        if self._cells is not None:
             self._cells.itl.observe(now - self._last_bytes_at)
         self._last_bytes_at = now
 
@@ -403,8 +378,8 @@ class Exchange:
 
     def _error_as_event(self, response: ResponseHead, data: bytes) -> None:
         """The replica refuses a request whose client has been sent heartbeats: the error becomes an event."""
-        if self._connection is not None:
-            self._connection.abort()
+        if self._attempt is not None:
+            self._attempt.abort()
         self._release("answered")
         self._end("refused")
         shown = data[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
@@ -413,20 +388,20 @@ class Exchange:
 
     def response_done(self) -> None:
         """The answer is complete."""
-        response, relay = self._head, self._relay
+        response, relay, endpoint = self._head, self._relay, self.endpoint
         assert response is not None
         assert relay is not None
+        assert endpoint is not None
         last = relay.end()
         if relay.broken:
             self._lose(relay.broken)
             return
-        endpoint = self._endpoint
         if not self.first_byte_at:
             self._begin(response, b"")
         if self.outcome:
             return
         self._release("answered")
-        if endpoint is not None and response.status < 500:
+        if response.status < 500:
             self._around.endpoint_answered(endpoint)
         self._end("answered" if response.status < 500 else "failed")
         self.answer.finish(last)
@@ -444,60 +419,49 @@ class Exchange:
 
     # -- Going on at another replica -------------------------------------------------------------------------
 
-    def migrate(self, reason: str) -> bool:
-        """Leave the replica, which is to go away; False when the stream cannot go on elsewhere."""
-        if self._connection is None or not isinstance(self._relay, FollowedStream) or self._relay.why_not():
-            return False
-        if not self.first_byte_at:
-            return False
-        self._lose(reason, blame=False)
-        return True
+    def migrate(self, reason: str) -> None:
+        """Leave the replica, which is to go away, if the answer can go on elsewhere."""
+        if self._may_move():
+            self._lose(reason, blame=False)
 
     def check_time(self, now: float) -> None:
         """Called about once a second: a followed stream that has fallen silent is moved."""
-        if (
-            self._connection is not None
-            and self.first_byte_at
-            and not self._paused
-            and now - self._last_bytes_at > self._around.settings.stall_timeout_s
+        limit_s = self._around.settings.stall_timeout_s
+        if now - self._last_bytes_at > limit_s and not self.paused and self._may_move():
+            self._lose(f"the replica was silent for {limit_s:g} s")
+
+    def _may_move(self) -> bool:
+        return (
+            self.first_byte_at > 0
             and isinstance(self._relay, FollowedStream)
             and not self._relay.why_not()
-        ):
-            self._lose(f"the replica was silent for {self._around.settings.stall_timeout_s:g} s")
+            and self._attempt is not None
+            and self._attempt.connection is not None
+        )
 
     def _lose(self, reason: str, *, blame: bool = True) -> None:
         """Bytes have been sent, and the replica will send no more."""
-        endpoint, connection, relay = self._endpoint, self._connection, self._relay
-        assert endpoint is not None
-        if connection is not None:
-            connection.abort()
+        attempt, relay = self._attempt, self._relay
+        assert attempt is not None
+        attempt.abort()
         self._release("cut")
-        if self._paused and connection is not None and connection.transport.is_closing() and not blame:
+        if self.paused and blame:
             self._cut("the client did not read its answer")
             return
-        if blame and not self._paused:
-            self._around.endpoint_failed(endpoint, refused=False)
-        self._avoid = [endpoint]
-        if not self.first_byte_at:  # only heartbeats, or the beginning of an event
+        if blame:
+            self._around.endpoint_failed(attempt.endpoint, refused=False)
+        self._avoid = [attempt.endpoint]
+        if not self.first_byte_at:  # nothing but heartbeats, or the beginning of an event
             self._relay = self._head = None
-            self._attempt_again(reason)
+            self._try_again(reason)
         elif not isinstance(relay, FollowedStream) or relay.why_not():
             why = relay.why_not() if isinstance(relay, FollowedStream) else ""
-            self._around.metrics.resumes.cell(self.model, "impossible").value += 1
-            self._cut(f"{reason} ({why})" if why and why != reason else reason)
+            self._not_resumable(f"{reason} ({why})" if why and why != reason else reason)
         else:
             self._resuming = True
-            self._seek_again(reason)
+            self._seek_rest(reason)
 
-    def _attempt_again(self, reason: str) -> None:
-        if self.attempts < self._around.settings.attempts and self._around.may_retry(self.model):
-            self._seek()
-        else:
-            self.turned_away(
-                RequestError(502, f"No replica could answer: {reason}.", kind="server_error", code="bad_gateway")
-            )
-
-    def _seek_again(self, reason: str) -> None:
+    def _seek_rest(self, reason: str) -> None:
         self._failures += 1
         if self._failures > self._around.settings.resume_attempts:
             self._around.metrics.resumes.cell(self.model, "failed").value += 1
@@ -508,17 +472,17 @@ class Exchange:
         self.wanted = Wanted(revision=self.revision)
         self._seek()
 
-    def _prepare_rest(self, endpoint: Endpoint) -> bool:
-        """Make ready what to ask the other replica for; False when the attempt needs nothing more from here."""
+    def _prepare_rest(self, attempt: Attempt) -> bool:
+        """Make ready what to ask the other replica for; False when nothing is to be asked (now)."""
         relay = self._relay
         assert isinstance(relay, FollowedStream)
         try:
-            rest = relay.rest_request(endpoint.max_model_len)
+            rest = relay.rest_request(attempt.endpoint.max_model_len)
             if rest.ended:
                 self._complete_early()
                 return False
             if relay.needs_seam and not rest.replay and self._seam is None:
-                self._task = self._around.pool.loop.create_task(self._find_seam(relay, endpoint))
+                self._task = self._around.pool.loop.create_task(self._find_seam(relay, attempt))
                 return False
             guard = relay.seam(self._seam) if self._seam is not None and not rest.replay else None
         except NotResumable as exc:
@@ -531,22 +495,21 @@ class Exchange:
             self.answer.write(lead)
         return True
 
-    async def _find_seam(self, relay: FollowedStream, endpoint: Endpoint) -> None:
+    async def _find_seam(self, relay: FollowedStream, attempt: Attempt) -> None:
         """Ask the other replica what text the ids stand for; then go on with the attempt."""
-        lease = self._lease
         try:
-            text = await text_of_ids(self._around.pool, endpoint, relay.tracker, self.model)
+            text = await text_of_ids(self._around.pool, attempt.endpoint, relay.tracker, self.model)
         except NotResumable as exc:
             self._task = None
             if not self.outcome:
                 self._attempt_failed(str(exc))
             return
         self._task = None
-        if self.outcome or lease is None or self._lease is not lease:
+        if self.outcome:
             return
         self._seam = text
-        self.attempts -= 1
-        self.granted(lease)
+        if self._prepare_rest(attempt):
+            self._ask(attempt)
 
     def _not_resumable(self, reason: str) -> None:
         self._around.metrics.resumes.cell(self.model, "impossible").value += 1
@@ -563,10 +526,10 @@ class Exchange:
 
     def _complete_early(self) -> None:
         """The client lacks nothing but the end of its answer."""
-        relay, connection = self._relay, self._connection
+        relay = self._relay
         assert isinstance(relay, FollowedStream)
-        if connection is not None:
-            connection.abort()
+        if self._attempt is not None:
+            self._attempt.abort()
         last = relay.finish() + relay.end()
         if self._resuming:
             self._resumed()
@@ -583,34 +546,29 @@ class Exchange:
         self._around.room.leave(self)
         if self._task is not None:
             self._task.cancel()
-        if self._connection is not None:
-            self._connection.abort()
+        if self._attempt is not None:
+            self._attempt.abort()
         self._release("cancelled")
         self._around.metrics.cancelled.cell(self.model).value += 1
         self._end("cancelled", status=499)
 
     def pause(self) -> None:
         """The client reads slowly: let the replica's bytes wait in the kernel."""
-        self._paused = True
-        if self._connection is not None and not self._connection.transport.is_closing():
-            self._connection.transport.pause_reading()
+        self.paused = True
+        if self._attempt is not None:
+            self._attempt.pause()
 
     def resume(self) -> None:
         """The client reads again."""
-        self._paused = False
+        self.paused = False
         self._last_bytes_at = self._around.now()
-        connection = self._connection
-        if connection is not None and not connection.transport.is_closing():
-            connection.transport.resume_reading()
-            connection.touch()
+        if self._attempt is not None:
+            self._attempt.resume()
 
     # -- End -------------------------------------------------------------------------------------------------
 
     def _release(self, outcome: str) -> None:
-        lease, self._lease = self._lease, None
-        self._connection = None
-        if lease is not None:
-            lease.release()
+        if self._attempt is not None and self._attempt.end():
             self._around.metrics.attempts.cell(self.model, outcome).value += 1
             self._around.room.released(self.model)
 
@@ -618,7 +576,7 @@ class Exchange:
         """The client has a part of its answer and will not get the rest."""
         self._end("cut")
         error = RequestError(502, f"The answer was cut: {reason}.", kind="server_error", code="stream_cut")
-        self.answer.cut(error, readable=not self._paused)
+        self.answer.cut(error, readable=not self.paused)
 
     def _end(self, outcome: str, *, status: int = 0) -> None:
         self.outcome = outcome
