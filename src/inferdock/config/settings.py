@@ -151,6 +151,32 @@ class LogSettings(Group):
     """One line per request with ids, timings, tokens and outcome."""
 
 
+class TracingSettings(Group):
+    """OpenTelemetry traces of requests, sent by OTLP over HTTP; needs the extra `otel`. Never prompts, answers, keys.
+
+    Headers, certificates and resource attributes come from OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_HEADERS`,
+    `OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_RESOURCE_ATTRIBUTES`).
+    """
+
+    enabled: bool = False
+    """Record spans; off, a client's `traceparent` still reaches the replica unchanged."""
+    endpoint: str | None = None
+    """Where spans go, with the path (`http://collector:4318/v1/traces`); default: `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
+    else `OTEL_EXPORTER_OTLP_ENDPOINT`, else port 4318 of this machine."""
+    service_name: str = Field(default="inferdock-gateway", min_length=1, max_length=200)
+    """`service.name` of the spans."""
+    sample_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Share of requests that is traced; one that comes with a `traceparent` keeps the decision made there."""
+    queue_size: int = Field(default=2048, ge=1, le=1_000_000)
+    """Finished requests that wait to be sent; further ones are dropped and counted."""
+    flush_interval_s: float = Field(default=2.0, gt=0)
+    """Longest wait until finished requests are sent."""
+    export_timeout_s: float = Field(default=5.0, gt=0)
+    """Longest time for sending one batch, attempts included; then it is dropped and counted."""
+    shutdown_timeout_s: float = Field(default=3.0, ge=0)
+    """Longest time that the last batches get at shutdown."""
+
+
 class Settings(Group):
     """The whole configuration, as `inferdock.yaml` spells it."""
 
@@ -159,6 +185,7 @@ class Settings(Group):
     gateway: GatewaySettings = GatewaySettings()
     keys: KeysSettings = KeysSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """Longest time that open requests get to finish on Ctrl-C or SIGTERM."""
     state_dir: Path | None = None
