@@ -29,6 +29,11 @@ RATE_PER_S = 120
 KILL_EVERY_S = 5.0
 TOKENS = 24
 REPLICAS = 4
+CONFIG = """
+gateway: {health_interval_s: 0.5, max_in_flight_per_replica: 2000}
+log: {requests: false}
+keys: {check: never}
+"""
 SIM = ["--ttft", "0.05", "--itl", "0.03", "--max-num-seqs", "512"]
 
 
@@ -69,7 +74,7 @@ async def gateway_process(folder: Path, urls: list[str], *flags: str) -> AsyncIt
     """Run ``inferdock gateway``; it must end by itself and with status 0 when told to."""
     announce = folder / "gateway.json"
     config = folder / "inferdock.yaml"
-    config.write_text("gateway: {health_interval_s: 0.5, max_in_flight_per_replica: 2000}\nlog: {requests: false}\n")
+    config.write_text(CONFIG)
     replicas = [part for url in urls for part in ("--replica", f"sim={url}")]
     command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(config), "--port", "0"]
     process = subprocess.Popen([*command, "--announce", str(announce), *replicas, *flags])

@@ -8,10 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from inferdock.app.gateway import build_gateway
-from inferdock.config.settings import GatewaySettings, LogSettings, Settings
+from inferdock.config.settings import GatewaySettings, KeysSettings, LogSettings, Settings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.gateway.server import GatewayServer
 from inferdock.telemetry.logs import EventLog
+
+
+WITHOUT_KEYS = KeysSettings(check="never")
+"""Whatever keys the person has who runs the tests."""
 
 
 @dataclass
@@ -57,12 +61,18 @@ def specs(urls: Sequence[str], model: str = "sim", revision: str = "r1") -> list
 
 @contextlib.asynccontextmanager
 async def running_gateway(
-    urls: Sequence[str], *, ready: int | None = None, drain_timeout_s: float = 5.0, **settings: object
+    urls: Sequence[str],
+    *,
+    ready: int | None = None,
+    drain_timeout_s: float = 5.0,
+    keys: KeysSettings = WITHOUT_KEYS,
+    **settings: object,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
     log = bytearray()
     whole = Settings(
         gateway=GatewaySettings(**{"port": 0, "health_interval_s": 0.2} | settings),
+        keys=keys,
         log=LogSettings(level="debug"),
         drain_timeout_s=drain_timeout_s,
     )

@@ -6,17 +6,21 @@ Imports neither the settings' library nor prometheus_client, which a worker does
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import EndpointSet
+from inferdock.config.folders import default_state_dir
 from inferdock.gateway.front import Connections, Front
+from inferdock.gateway.key_watch import KeyWatch
 from inferdock.gateway.limits import Limiter
 from inferdock.gateway.metrics import GatewayMetrics
 from inferdock.gateway.pipeline import Pipeline
 from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.workers.worker import Parts
+from inferdock.keys.store import KeyFile, key_file
 from inferdock.telemetry.logs import EventLog
 
 if TYPE_CHECKING:
@@ -39,11 +43,16 @@ def build_front(
         loop: runs everything.
         log: of this process.
         check_soon: asks for health checks.
+
+    Raises:
+        ConfigError: the key file is damaged or cannot be read.
     """
     endpoints = EndpointSet.build(settings.balance, board=boards["endpoints"])
     pool = UpstreamPool(loop=loop, connect_timeout_s=settings.gateway.connect_timeout_s)
     connections = Connections(boards["load"])
     metrics = GatewayMetrics(endpoints, connections=lambda: len(connections), draining=lambda: pipeline.draining)
+    keys = KeyWatch(settings.keys, keys_of(settings), log)
+    keys.load()
     pipeline = Pipeline(
         settings=settings.gateway,
         endpoints=endpoints,
@@ -52,8 +61,19 @@ def build_front(
         log=log,
         log_requests=settings.log.requests,
         check_soon=check_soon,
+        auth=keys.auth,
         limiter=Limiter(boards["limits"]),
         load=boards["load"],
     )
-    front = Front(settings=settings.gateway, pool=pool, pipeline=pipeline, log=log, connections=connections)
-    return Parts(settings=settings, endpoints=endpoints, front=front, metrics=metrics, log=log, apply=front.apply)
+    front = Front(settings=settings.gateway, pool=pool, pipeline=pipeline, log=log, connections=connections, keys=keys)
+
+    def apply(new: Settings) -> None:
+        front.apply(new)
+        endpoints.configure(new.balance)
+
+    return Parts(settings=settings, endpoints=endpoints, front=front, metrics=metrics, log=log, apply=apply)
+
+
+def keys_of(settings: Settings) -> KeyFile:
+    """The key file that the settings name."""
+    return key_file(settings.keys, settings.state_dir or default_state_dir(os.environ))

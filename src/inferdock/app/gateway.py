@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferdock.app.front import build_front
+from inferdock.app.front import build_front, keys_of
 from inferdock.app.workers import build_parent
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import InferdockError
+from inferdock.gateway.auth import Authenticator, check_exposure
 from inferdock.gateway.health import HealthChecker
 from inferdock.gateway.reload import Reload
 from inferdock.gateway.server import GatewayServer
@@ -56,6 +57,7 @@ def build_gateway(
         front=parts.front,
         health=health,
         log=log,
+        apply=parts.apply,
         reload=Reload(settings=settings, read=read or (lambda: settings), rooms=[prepare], log=log),
     )
     return server
@@ -76,11 +78,13 @@ async def run_gateway(
         True when the drain lost nothing.
 
     Raises:
+        ConfigError: the key file is damaged, or the gateway would serve anybody who reaches it.
         ResourceError: a port cannot be bound, or a worker does not start.
     """
     loop = asyncio.get_running_loop()
     log = EventLog(write_lines_to_fd(sys.stderr.fileno()), level=settings.log.level, form=settings.log.format)
     stop = asyncio.Event()
+    check_keys(settings)
     gateway: Gateway
     if settings.gateway.workers == 1:
         gateway = build_gateway(settings, loop=loop, log=log, read=read)
@@ -94,6 +98,20 @@ async def run_gateway(
         gateway.workers_changed()
     await stop.wait()
     return await gateway.drain()
+
+
+def check_keys(settings: Settings) -> None:
+    """Refuse to start where the key file is damaged, or where everybody would be served by accident.
+
+    Raises:
+        ConfigError: as above.
+    """
+    auth = Authenticator(keys_of(settings).read(), check=settings.keys.check)
+    check_exposure(
+        settings.gateway.host,
+        keys_enabled=auth.enabled,
+        allow_unauthenticated=settings.keys.allow_unauthenticated,
+    )
 
 
 def _obey_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, stop: asyncio.Event) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import aiohttp
 
+from inferdock.config.folders import default_cache_dir, default_state_dir
 from inferdock.config.settings import Settings
 from inferdock.supervisor.engine import Launch, Machine, child_environment, engine_source, with_bytecode_cache
 from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.preflight import raise_open_files
 from inferdock.supervisor.probe import Probe
-from inferdock.supervisor.state import StateDir, default_cache_dir, default_state_dir
+from inferdock.supervisor.state import StateDir
 from inferdock.supervisor.supervisor import Supervisor, View
 
 

@@ -18,10 +18,10 @@ from rich.text import Text
 
 from inferdock.cli.output import note, output_option, print_json, printable
 from inferdock.cli.settings_options import config_file_option, load_settings
+from inferdock.config.folders import default_state_dir
 from inferdock.domain.errors import ConfigError
 from inferdock.keys.key import Key
 from inferdock.keys.store import MAX_LIMIT, MAX_PRIORITY, KeyFile, key_file
-from inferdock.supervisor.state import default_state_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 LIMIT = click.IntRange(1, MAX_LIMIT)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint
 from inferdock.gateway.http_server import ClientConnection
+from inferdock.gateway.key_watch import KeyWatch
 from inferdock.gateway.listening import BACKLOG, cannot_listen
 from inferdock.gateway.load import CONNECTIONS
 from inferdock.gateway.pipeline import Pipeline
@@ -70,7 +71,9 @@ class Front:
         pipeline: Pipeline,
         log: EventLog,
         connections: Connections,
+        keys: KeyWatch,
     ) -> None:
+        self.keys = keys
         self.pipeline = pipeline
         self.pool = pool
         self.connections = connections
@@ -124,10 +127,14 @@ class Front:
     # -- Life ------------------------------------------------------------------------------------------------
 
     async def chores(self) -> None:
-        """Watch the deadlines of clients and replicas, until cancelled."""
-        while True:
-            self._check_time()
-            await asyncio.sleep(CHORES_S)
+        """Watch the deadlines of clients and replicas, and the key file, until cancelled."""
+        watching = asyncio.create_task(self.keys.run())
+        try:
+            while True:
+                self._check_time()
+                await asyncio.sleep(CHORES_S)
+        finally:
+            watching.cancel()
 
     def _check_time(self) -> None:
         now = self.pool.loop.time()
@@ -144,6 +151,7 @@ class Front:
 
     def apply(self, settings: Settings) -> None:
         """Use these settings from now on, for open connections too."""
+        self.keys.settings = settings.keys
         self._limits.update(settings.gateway)
         for connection in self.connections:
             connection.limits_changed()

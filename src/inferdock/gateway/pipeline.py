@@ -19,7 +19,7 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.answer import respond_error
-from inferdock.gateway.auth import Authenticator, check_model
+from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import COLUMNS as LIMITER_COLUMNS
@@ -231,12 +231,12 @@ class Pipeline:
                 model = known[0]  # as vLLM does: one model needs no name
             elif known:
                 raise RequestError(400, "`model` is missing.", param="model", code="model_missing")
-        if model is not None and self.endpoints.of_model(model):
-            if key.models:
-                check_model(key, model)
-            return model
-        if known and model is not None:
-            raise RequestError(404, f"The model `{model[:200]}` does not exist.", param="model", code="model_not_found")
+        if model is not None:
+            check_model(key, model)
+            if self.endpoints.of_model(model):
+                return model
+            if known:
+                raise model_not_found(model)
         raise no_replica(model[:200] if model else "any model")
 
     def _limited(self, request: Request, fields: RequestFields, key: Key) -> Admission:

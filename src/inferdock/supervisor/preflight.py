@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from inferdock.config.folders import default_state_dir
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError, ModelError, ResourceError
 from inferdock.supervisor.engine import FEW_PROCESSORS, Machine
 from inferdock.supervisor.model_folder import Model, resolve
-from inferdock.supervisor.state import default_state_dir
 
 GIB = 1024**3
 ENGINE_BASE_BYTES = 2.2 * GIB

@@ -17,18 +17,6 @@ SHOWN = {"pid", "model", "revision", "engine", "url", "replicas"}
 """What every ``state.json`` holds at least."""
 
 
-def default_state_dir(environment: Mapping[str, str]) -> Path:
-    """``$XDG_STATE_HOME/inferdock``, else ``~/.local/state/inferdock``."""
-    base = environment.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "inferdock"
-
-
-def default_cache_dir(environment: Mapping[str, str]) -> Path:
-    """``$XDG_CACHE_HOME/inferdock``, else ``~/.cache/inferdock``: what may be deleted at any time."""
-    base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "inferdock"
-
-
 class StateDir:
     """The folder of one running platform, named after its gateway port.
 

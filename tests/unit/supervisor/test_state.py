@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from inferdock.config.folders import default_state_dir
 from inferdock.domain.errors import ResourceError, UnreachableError
-from inferdock.supervisor.state import StateDir, default_state_dir, read_state
+from inferdock.supervisor.state import StateDir, read_state
 
 STATE = {"pid": 1, "model": "m", "revision": "local-1", "engine": "sim", "url": "http://x", "replicas": []}
 
