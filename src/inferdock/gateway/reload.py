@@ -18,13 +18,12 @@ NEEDS_RESTART = (
     "gateway.admin_port",
     "gateway.workers",
     "gateway.kubernetes.",
-    "balance.",
     "keys.",
     "tracing.",
 )
 """Settings (or groups) that are read at the start only. The key *file* is watched, see ``keys.reload_interval_s``."""
 
-_LIVE = ("gateway.", "log.", "drain_timeout_s")
+_LIVE = ("balance.", "gateway.", "log.", "drain_timeout_s")
 """What counts at once, but for the above. The gateway ignores the settings of other rooms."""
 
 M = TypeVar("M", bound=BaseModel)

@@ -43,6 +43,7 @@ class GatewayServer:
         front: Front,
         health: HealthChecker,
         log: EventLog,
+        apply: Callable[[Settings], None],
         reload: Callable[[], dict[str, object]],
     ) -> None:
         self._settings = settings
@@ -51,6 +52,7 @@ class GatewayServer:
         self._front = front
         self._health = health
         self._log = log
+        self._apply = apply
         self._loop = front.pool.loop
         self._admin = AdminPort(self, ConnectionLimits(settings.gateway), self._loop)
         self._figures = RecentFigures(metrics)
@@ -92,7 +94,7 @@ class GatewayServer:
         """Use these settings from now on; what needs a restart is as it was."""
         self._settings = settings
         self._health.interval_s = settings.gateway.health_interval_s
-        self._front.apply(settings)
+        self._apply(settings)
 
     async def drain(self) -> bool:
         """Finish open requests, refuse new ones, then close everything.

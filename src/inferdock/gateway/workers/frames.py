@@ -179,10 +179,16 @@ class FrameReader:
             end = start + _LENGTH + size
             if len(buffer) < end:
                 break
-            frames.append(self._decode(bytes(buffer[start + _LENGTH : end])))
+            frames.append(self._frame(bytes(buffer[start + _LENGTH : end])))
             start = end
         del buffer[:start]
         return frames
+
+    def _frame(self, body: bytes) -> Any:
+        try:
+            return self._decode(body)
+        except msgspec.MsgspecError as exc:
+            raise ValueError(f"what came is no frame: {exc}") from exc
 
 
 def frame_bytes(frame: Frame) -> bytes:
@@ -210,7 +216,7 @@ class Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             frames = self._reader.feed(data)
-        except (ValueError, msgspec.MsgspecError):
+        except ValueError:
             self.transport.abort()
             return
         for frame in frames:

@@ -7,10 +7,11 @@ settings group when it sees one, is :func:`inferdock.app.workers.pack`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-GROUP, MAPPING, SEQUENCE = "group", "mapping", "sequence"
+GROUP, MAPPING, SEQUENCE, PATH = "group", "mapping", "sequence", "path"
 
 
 def unpack(packed: Any) -> Any:
@@ -18,6 +19,8 @@ def unpack(packed: Any) -> Any:
     if not isinstance(packed, list | tuple):
         return packed
     kind, content = packed
+    if kind == PATH:
+        return Path(content)
     if kind == SEQUENCE:
         return tuple(unpack(item) for item in content)
     values = {key: unpack(value) for key, value in content.items()}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
@@ -54,7 +55,9 @@ class GatewayParent:
         pool: UpstreamPool,
         log: EventLog,
         reload: Callable[[], dict[str, object]],
+        chores: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
+        """Nothing is started yet; ``chores`` run for as long as the gateway serves."""
         self._settings = settings
         self._pack = pack
         self._listeners = listeners
@@ -96,6 +99,7 @@ class GatewayParent:
             loop=self._loop,
         )
         self._admin = AdminPort(self, ConnectionLimits(settings.gateway), self._loop)
+        self._chores = chores
         self._tasks: list[asyncio.Task[None]] = []
         self._started_at = 0.0
         self.reload = reload
@@ -132,7 +136,7 @@ class GatewayParent:
             await self.close()
             raise
         self._started_at = self._loop.time()
-        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._health.run())]
+        self._tasks = [asyncio.create_task(chore()) for chore in (*self._chores, self._tick, self._health.run)]
         self._log.event(
             "info",
             "gateway listening",
