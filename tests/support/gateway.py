@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from inferdock.app.gateway import build_gateway
-from inferdock.config.settings import GatewaySettings, KeysSettings, LogSettings, Settings
+from inferdock.config.settings import GatewaySettings, KeysSettings, LogSettings, Settings, TracingSettings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.gateway.server import GatewayServer
 from inferdock.telemetry.logs import EventLog
@@ -16,6 +16,8 @@ from inferdock.telemetry.logs import EventLog
 
 WITHOUT_KEYS = KeysSettings(check="never")
 """Whatever keys the person has who runs the tests."""
+
+TRACING_OFF = TracingSettings()
 
 
 @dataclass
@@ -66,6 +68,7 @@ async def running_gateway(
     ready: int | None = None,
     drain_timeout_s: float = 5.0,
     keys: KeysSettings = WITHOUT_KEYS,
+    tracing: TracingSettings = TRACING_OFF,
     **settings: object,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
@@ -73,6 +76,7 @@ async def running_gateway(
     whole = Settings(
         gateway=GatewaySettings(**{"port": 0, "health_interval_s": 0.2} | settings),
         keys=keys,
+        tracing=tracing,
         log=LogSettings(level="debug"),
         drain_timeout_s=drain_timeout_s,
     )

@@ -6,6 +6,7 @@ Imports neither the settings' library nor prometheus_client, which a worker does
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.workers.worker import Parts
 from inferdock.keys.store import KeyFile, key_file
 from inferdock.telemetry.logs import EventLog
+from inferdock.telemetry.tracing import make_tracing
 
 if TYPE_CHECKING:
     from inferdock.config.settings import Settings
@@ -47,6 +49,12 @@ def build_front(
     Raises:
         ConfigError: the key file is damaged or cannot be read.
     """
+
+    def tell(level: str, text: str) -> None:
+        """From the exporter's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(lambda: log.event(level, "tracing", reason=text))
+
     endpoints = EndpointSet.build(settings.balance, board=boards["endpoints"])
     pool = UpstreamPool(loop=loop, connect_timeout_s=settings.gateway.connect_timeout_s)
     connections = Connections(boards["load"])
@@ -62,6 +70,7 @@ def build_front(
         log_requests=settings.log.requests,
         check_soon=check_soon,
         auth=keys.auth,
+        tracing=make_tracing(settings.tracing, tell=tell),
         limiter=Limiter(boards["limits"]),
         load=boards["load"],
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from inferdock.balance.endpoints import Endpoint, Lease
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.upstream import Receiver, UpstreamConnection, UpstreamPool
+from inferdock.telemetry.tracing import Trace
 from inferdock.wire.http1 import HOP_BY_HOP, Header, head
 
 _NOT_FORWARDED = HOP_BY_HOP | {
@@ -20,6 +20,8 @@ _NOT_FORWARDED = HOP_BY_HOP | {
     b"accept-encoding",  # answers must stay readable for usage, and engines do not compress anyway
     b"x-request-id",
 }
+_NOT_FORWARDED_TRACED = _NOT_FORWARDED | {b"traceparent"}
+_NOT_FORWARDED_NEW = _NOT_FORWARDED_TRACED | {b"tracestate"}
 
 
 class Owner(Receiver, Protocol):
@@ -41,12 +43,25 @@ class Attempt:
 
     Attributes:
         endpoint: the replica.
+        began_at: clock time, in seconds.
+        status: of the replica's answer, 0 without one.
         connection: set while a request is under way on it.
     """
 
-    __slots__ = ("_bodiless", "_lease", "_owner", "_pool", "_request", "_silence_s", "connection", "endpoint")
+    __slots__ = (
+        "_bodiless",
+        "_lease",
+        "_owner",
+        "_pool",
+        "_request",
+        "_silence_s",
+        "began_at",
+        "connection",
+        "endpoint",
+        "status",
+    )
 
-    def __init__(self, owner: Owner, pool: UpstreamPool, lease: Lease) -> None:
+    def __init__(self, owner: Owner, pool: UpstreamPool, lease: Lease, began_at: float) -> None:
         self._owner = owner
         self._pool = pool
         self._lease: Lease | None = lease
@@ -54,6 +69,8 @@ class Attempt:
         self._silence_s = 0.0
         self._bodiless = False
         self.endpoint: Endpoint = lease.endpoint
+        self.began_at = began_at
+        self.status = 0
         self.connection: UpstreamConnection | None = None
 
     def begin(self, request: bytes, *, silence_s: float, bodiless: bool) -> None:
@@ -110,20 +127,18 @@ class Attempt:
 
 
 def upstream_head(
-    request: Request, target: bytes, endpoint: Endpoint, request_id: bytes, body: bytes, extra: Header | None = None
+    request: Request, target: bytes, endpoint: Endpoint, request_id: bytes, body: bytes, trace: Trace | None = None
 ) -> bytes:
     """The head that a replica gets: the client's headers without what concerns only us or the connection."""
-    dropped = _NOT_FORWARDED
+    dropped = _NOT_FORWARDED if trace is None else _NOT_FORWARDED_TRACED if trace.continues else _NOT_FORWARDED_NEW
     connection = request.header(b"connection")
     if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
         dropped = dropped | {name.strip().lower() for name in connection.split(b",")}
-    if extra is not None:
-        dropped = dropped | {extra[0]}
     fields: list[Header] = [(b"host", b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port))]
     fields += [field for field in request.headers if field[0] not in dropped]
     fields.append((b"x-request-id", request_id))
-    if extra is not None:
-        fields.append(extra)
+    if trace is not None:
+        fields.append((b"traceparent", trace.upstream_header()))
     if body or request.method == b"POST":
         fields.append((b"content-length", b"%d" % len(body)))
     return head(b"%b %b HTTP/1.1" % (request.method, target), fields)

@@ -34,8 +34,9 @@ from inferdock.gateway.seam import text_of_ids
 from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
 from inferdock.keys.key import Key
+from inferdock.telemetry.tracing import AttemptFacts, Trace
 from inferdock.wire.continuation import NotResumable, ResumeMode
-from inferdock.wire.http1 import Header, ResponseHead
+from inferdock.wire.http1 import ResponseHead
 from inferdock.wire.openai import RequestFields, Usage
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Exchange:
         "revision",
         "route",
         "sent_at",
-        "trace_header",
+        "trace",
         "wanted",
     )
 
@@ -132,7 +133,7 @@ class Exchange:
         deadline: float = math.inf,
         admission: Admission,
         key: Key,
-        trace_header: Header | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not."""
         self._around = around
@@ -163,7 +164,7 @@ class Exchange:
         self.deadline = deadline
         self.admission = admission
         self.key = key
-        self.trace_header = trace_header
+        self.trace = trace
         self.revision = ""
         self.attempts = 0
         self.resumes = 0
@@ -229,16 +230,14 @@ class Exchange:
     def granted(self, lease: Lease) -> None:
         """A replica is free: send it the request, or ask it for the rest of the answer."""
         self.attempts += 1
-        attempt = self._attempt = Attempt(self, self._around.pool, lease)
+        attempt = self._attempt = Attempt(self, self._around.pool, lease, self._around.now())
         self.revision = attempt.endpoint.spec.revision
         if not self._resuming or self._prepare_rest(attempt):
             self._ask(attempt)
 
     def _ask(self, attempt: Attempt) -> None:
         request_id = self.request_id + b"-resume-%d" % self.attempts if self._resuming else self.request_id
-        head = upstream_head(
-            self.request, self._target, attempt.endpoint, request_id, self._body, extra=self.trace_header
-        )
+        head = upstream_head(self.request, self._target, attempt.endpoint, request_id, self._body, self.trace)
         attempt.begin(
             head + self._body,
             silence_s=self._around.settings.response_timeout_s,
@@ -297,6 +296,8 @@ class Exchange:
 
     def response_head(self, head: ResponseHead) -> None:
         """Hold the head until the body begins; give up on a replica that says it cannot serve."""
+        if self._attempt is not None:
+            self._attempt.status = head.status
         if self._resuming:
             if head.status != 200 or not head.event_stream:
                 self._give_up_attempt(f"the replica answered {head.status}")
@@ -568,9 +569,25 @@ class Exchange:
     # -- End -------------------------------------------------------------------------------------------------
 
     def _release(self, outcome: str) -> None:
-        if self._attempt is not None and self._attempt.end():
+        attempt = self._attempt
+        if attempt is not None and attempt.end():
             self._around.metrics.attempts.cell(self.model, outcome).value += 1
+            if self.trace is not None and self.trace.sampled:
+                self.trace.attempt_ended(self._facts(attempt, outcome))
             self._around.room.released(self.model)
+
+    def _facts(self, attempt: Attempt, outcome: str) -> AttemptFacts:
+        spec = attempt.endpoint.spec
+        return AttemptFacts(
+            endpoint=spec.name,
+            host=spec.host,
+            port=spec.port,
+            started_at=attempt.began_at,
+            ended_at=self._around.now(),
+            status=attempt.status,
+            outcome=outcome,
+            resumes=self._resuming or self.resumes > 0,
+        )
 
     def _cut(self, reason: str) -> None:
         """The client has a part of its answer and will not get the rest."""

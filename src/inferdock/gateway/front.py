@@ -183,5 +183,6 @@ class Front:
         for connection in list(self.connections):
             connection.close()
         await asyncio.sleep(0.05)  # lets last bytes and FINs leave the write buffers
+        await self.pipeline.tracing.close()
         self.pool.close()
         self._log.flush()

@@ -32,6 +32,7 @@ from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.waiting_room import WaitingRoom, no_replica
 from inferdock.keys.key import ANONYMOUS, Key
 from inferdock.telemetry.logs import EventLog
+from inferdock.telemetry.tracing import NoTracing, RequestFacts, Tracing
 from inferdock.wire.continuation import ResumeMode, resume_mode
 from inferdock.wire.openai import (
     IDS_WISH,
@@ -92,6 +93,7 @@ class Pipeline:
         auth: Authenticator | None = None,
         limiter: Limiter | None = None,
         load: Board | None = None,
+        tracing: Tracing | None = None,
         clock: Callable[[], float] = time.perf_counter,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -103,6 +105,7 @@ class Pipeline:
         self.auth = auth or Authenticator(check="never")
         self.limiter = limiter or Limiter(Board.private(LIMITER_COLUMNS))
         self.draining = False
+        self.tracing = tracing or NoTracing()
         self._load = load or Board.private(LOAD_COLUMNS)
         self._in_flight = 0
         self.now = clock
@@ -183,6 +186,7 @@ class Pipeline:
             deadline=_deadline(request, named.get(TIMEOUT_HEADER)),
             admission=admission,
             key=key,
+            trace=self.tracing.begin(named.get(b"traceparent")),
         )
         if key.limited:
             exchange.answer.extra = admission.headers(self.now())
@@ -343,6 +347,9 @@ class Pipeline:
             exchange.admission.release()
         if self.log_requests:
             self._log_line(exchange, duration_s, ttft_s, output_tokens)
+        trace = exchange.trace
+        if trace is not None and trace.sampled:
+            self.tracing.end(trace, _facts(exchange, ttft_s))
 
     def _log_line(self, exchange: Exchange, duration_s: float, ttft_s: float | None, output_tokens: int) -> None:
         usage = exchange.usage
@@ -370,6 +377,27 @@ class Pipeline:
 
     def _count(self, model: str, revision: str, route: str, status: int) -> None:
         self.metrics.requests.cell(model, revision, route, str(status)).value += 1
+
+
+def _facts(exchange: Exchange, ttft_s: float | None) -> RequestFacts:
+    usage = exchange.usage
+    return RequestFacts(
+        method=exchange.request.method.decode(),
+        route=exchange.route,
+        started_at=exchange.request.received_at,
+        ended_at=exchange.ended_at,
+        status=exchange.status,
+        outcome=exchange.outcome,
+        request_id=exchange.request_id.decode(),
+        model=exchange.model,
+        revision=exchange.revision,
+        endpoint=exchange.endpoint_name or "",
+        stream=bool(exchange.fields.stream),
+        resumes=exchange.resumes,
+        prompt_tokens=usage.prompt_tokens if usage is not None else None,
+        output_tokens=exchange.tokens,
+        ttft_s=ttft_s,
+    )
 
 
 def _body_for_replica(request: Request, fields: RequestFields, mode: ResumeMode) -> tuple[bytes, bool]:

@@ -24,12 +24,14 @@ import importlib
 import re
 from collections.abc import Callable
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from inferdock.config.settings import TracingSettings
 from inferdock.domain.errors import ConfigError
+
+if TYPE_CHECKING:  # gateway workers do without the settings' library
+    from inferdock.config.settings import TracingSettings
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = b"0" * 32
