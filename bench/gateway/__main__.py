@@ -15,6 +15,7 @@ from bench.gateway.processes import Cores
 from bench.gateway.scenarios import SCENARIOS
 
 RESULTS = Path(__file__).parents[1] / "results"
+CALM = "repeat a step, at most twice, while others use more than this share of the gateway's core (default: never)"
 QUICK = ("c32", "c256", "prompt220k", "paced", "overload")
 QUICK_PEERS = ("direct", "inferdock", "haproxy", "nginx", "vllm-router")
 
@@ -37,6 +38,7 @@ def main() -> None:
         cores=_cores(args.cores),
         auth=args.auth,
         chosen=bool(names),
+        calm=args.calm,
         log=args.log,
     )
     wanted = args.only.split(",") if args.only else (QUICK if args.quick else [s.name for s in SCENARIOS])
@@ -69,6 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--install", action="store_true", help="install the peers that are Python packages first")
     parser.add_argument("--auth", action="store_true", help="Inferdock's keys are on: each request carries one")
     parser.add_argument("--cores", metavar="A,B", help="core of the gateway, core of replicas and load (default 0,1)")
+    parser.add_argument("--calm", type=float, default=1.0, metavar="SHARE", help=CALM)
     parser.add_argument("--log", type=Path, metavar="FOLDER", help="keep the gateways' logs there (costs them time)")
     parser.add_argument("--out", type=Path, default=RESULTS / "gateway-costs.json")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the result (needs matplotlib)")

@@ -111,7 +111,7 @@ def _inferdock(name: str, revision: str) -> Peer:
         environment,
         make_key=(lambda place: _inferdock_key(place, environment)) if _help(environment, "keys") else None,
         workers="--workers" in offered,
-        missing="" if offered else "its command line does not start",
+        missing="" if offered else "`inferdock gateway --help` fails",
     )
 
 

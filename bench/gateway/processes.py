@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +83,44 @@ def rss_mb(pids: Sequence[int]) -> list[float]:
         with contextlib.suppress(OSError):
             sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page / 1e6)
     return sizes
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Seconds that cores have been busy, and that processes have run, up to one moment."""
+
+    at: float
+    cores_s: float
+    ours_s: float
+
+
+def busy(cores: Sequence[int], pids: Sequence[int]) -> Busy:
+    """Reads the counters of the cores and of the processes that belong there."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    ours = sum(cpu_s(pid) for pid in pids)
+    return Busy(time.monotonic(), sum(core_busy_s(lines, core) for core in cores), ours)
+
+
+def core_busy_s(lines: Sequence[str], core: int) -> float:
+    """Seconds since boot in which a core did not idle, from the lines of ``/proc/stat``; stolen time counts."""
+    ticks = next(line.split()[1:9] for line in lines if line.startswith(f"cpu{core} "))
+    user, nice, system, _, _, irq, softirq, steal = map(int, ticks)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds that the threads of a process have run."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            total += int(task.read_text().split()[0])
+    return total / 1e9
+
+
+def others_share(before: Busy, after: Busy) -> float:
+    """Share of the time in which cores were busy with something else than the processes that belong there."""
+    others = (after.cores_s - before.cores_s) - (after.ours_s - before.ours_s)
+    return max(0.0, others / (after.at - before.at))
 
 
 def pinned(cores: Sequence[int], command: Sequence[str]) -> list[str]:
