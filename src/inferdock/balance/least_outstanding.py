@@ -1,28 +1,36 @@
-"""Least outstanding: the endpoint with the fewest requests before a new one; ties go round."""
+"""Least outstanding: the endpoint with the fewest requests before a new one; equals take turns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
-from inferdock.balance.policy import C
+from inferdock.balance.endpoint import Endpoint
+from inferdock.balance.group import Group
+from inferdock.balance.wanted import Wanted
 
 
 class LeastOutstanding:
-    """Picks the least loaded candidate; among equals, the next after the one picked last."""
+    """Exact for what this process holds; other workers' counts are some milliseconds old (``Fleet``)."""
 
-    def __init__(self) -> None:
-        self._turn = 0
+    prefix_bytes = 0
 
-    def pick(self, candidates: Sequence[C]) -> C:
-        """Return the candidate with the smallest ``outstanding``."""
-        if len(candidates) == 1:
-            return candidates[0]
-        self._turn += 1
-        start = self._turn % len(candidates)
-        best = candidates[start]
-        least = best.outstanding
-        for index in range(start + 1 - len(candidates), start):
-            candidate = candidates[index]
-            if candidate.outstanding < least:
-                best, least = candidate, candidate.outstanding
-        return best
+    def pick(self, group: Group, wanted: Wanted, avoid: Collection[Endpoint] = ()) -> Endpoint | None:
+        """See :class:`~inferdock.balance.policy.Policy`."""
+        loads = group.loads
+        count = len(loads)
+        if count > 1:
+            least = min(loads)
+            turn = group.turn
+            try:
+                index = loads.index(least, turn if turn < count else 0)
+            except ValueError:  # none from here to the end
+                index = loads.index(least)
+            group.turn = index + 1
+        elif count:
+            index = 0
+        else:
+            return None
+        endpoint = group.endpoints[index]
+        if (wanted.limit is None or endpoint.held < wanted.limit) and (not avoid or endpoint not in avoid):
+            return endpoint
+        return group.least_among(limit=wanted.limit, avoid=avoid)

@@ -77,6 +77,13 @@ class EngineSettings(Group):
     sim: SimSettings = SimSettings()
 
 
+class ModelRouteSettings(Group):
+    """How the gateway treats one model."""
+
+    resume: bool | None = None
+    """Go on with its streams at another replica when their own is lost; null: as `gateway.resume` says."""
+
+
 class KubernetesSettings(Group):
     """Endpoints found through the Kubernetes API: the EndpointSlices of Services that carry `inferdock.io/model`."""
 
@@ -118,8 +125,29 @@ class GatewaySettings(Group):
     """Longest time to open a connection to a replica."""
     response_timeout_s: float = Field(default=600.0, gt=0)
     """Longest silence of a replica in the middle of a request; then 504, or an error event in a stream."""
-    max_in_flight: int = Field(default=2048, ge=1)
-    """Requests held at once over all replicas; further ones get 503 with `Retry-After`."""
+    stall_timeout_s: float = Field(default=60.0, gt=0)
+    """Longest silence in the middle of a stream that can go on at another replica; then it does."""
+    max_in_flight: int = Field(default=16384, ge=1)
+    """Requests held at once, running and waiting, over all models; further ones get 503 with `Retry-After`."""
+    max_in_flight_per_replica: int = Field(default=512, ge=1)
+    """Requests sent to one replica at once; further ones wait here, where they can be put in order and go to
+    whichever replica is free first. Above the engine's `--max-num-seqs`, so that the engine never idles."""
+    queue_length: int = Field(default=1024, ge=0)
+    """Requests of one model that may wait; further ones get 429 with `Retry-After`."""
+    queue_timeout_s: float = Field(default=30.0, ge=0)
+    """Longest wait for a replica that is busy; then 503 with `Retry-After`."""
+    hold_timeout_s: float = Field(default=60.0, ge=0)
+    """Longest wait while no replica of a known model is ready (it wakes from zero, or all restart); then 503."""
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """Seconds between two SSE comments to the client of a stream that waits."""
+    resume: bool = True
+    """Go on with a stream at another replica when its own is lost after the first byte."""
+    resume_attempts: int = Field(default=8, ge=1)
+    """Replicas tried in a row to go on with one stream; counted anew whenever it has gone on."""
+    models: dict[str, ModelRouteSettings] = Field(default_factory=dict)
+    """Settings of single models, by the name that clients ask for."""
+    replica_drain_timeout_s: float = Field(default=30.0, ge=0)
+    """Time that requests get on a replica that is taken out; streams that are left then go on elsewhere."""
     health_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two health checks (and load readings) of a replica."""
     attempts: int = Field(default=3, ge=1, le=10)
@@ -138,6 +166,31 @@ class KeysSettings(Group):
     """Serve anybody on an address that other machines reach; for gateways behind something that checks callers."""
     reload_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two looks at the key file: so long may a revoked key still work."""
+
+
+class BalanceSettings(Group):
+    """How a replica is chosen for a request."""
+
+    policy: Literal["least_outstanding", "prefix"] = "least_outstanding"
+    """`least_outstanding`: the replica with the fewest requests; `prefix`: prompts that begin alike go to the same
+    replica, so that its prefix cache serves them, as long as it is not much busier than the others."""
+    load_factor: float = Field(default=1.25, gt=1, le=100)
+    """Prompts and sessions stay with their replica up to this many times the mean of requests per replica."""
+    affinity_floor: int = Field(default=4, ge=1)
+    """Requests up to which a replica keeps its prompts and sessions in any case."""
+    prefix_block_bytes: int = Field(default=1024, ge=64, le=65536)
+    """`prefix` compares the first 1, 4 or 16 blocks of this size; shorter prompts go to the least busy replica."""
+    slow_start_s: float = Field(default=10.0, ge=0)
+    """Time in which the share of a replica that has just become ready grows from a tenth to all; 0: all at once."""
+    eject_failures: int = Field(default=3, ge=1)
+    """Requests that fail in a row, before the first byte of an answer, until a replica is left out for a while."""
+    eject_base_s: float = Field(default=5.0, gt=0)
+    """How long it is left out the first time; the second time twice as long, and so on."""
+    eject_max_s: float = Field(default=60.0, gt=0)
+    """Longest time that it is left out."""
+    max_ejected_share: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of the ready replicas that is left out at once (never all, and one of several if this is not 0);
+    0: none ever."""
 
 
 class LogSettings(Group):
@@ -184,6 +237,7 @@ class Settings(Group):
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
     keys: KeysSettings = KeysSettings()
+    balance: BalanceSettings = BalanceSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     drain_timeout_s: float = Field(default=60.0, ge=0)
