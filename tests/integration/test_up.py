@@ -156,9 +156,56 @@ def test_a_second_signal_stops_at_once(start):
     assert platform.process.wait(20) == 130
 
 
-def test_the_end_of_the_terminal_drains_too(start):
+def test_the_end_of_the_terminal_drains_too(tmp_path):
+    ours, theirs = os.openpty()
+    platform = Platform(tmp_path, *SIM, terminal=theirs)
+    os.close(theirs)
+    platform.wait_until_ready(1, 60)
+    os.close(ours)
+    assert platform.process.wait(30) == 0
+
+
+def test_sighup_without_a_terminal_reads_the_configuration_again(start):
+    platform = start(*SIM, config="gateway: {max_in_flight: 50}\n")
+    config = platform.state_dir / "inferdock.yaml"
+    config.write_text("gateway: {max_in_flight: 60, port: 1}\nengine: {max_num_seqs: 7}\n")
+    platform.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "Counts after a restart only" in platform.output.read_text())
+    assert "Configuration reloaded. Changed: gateway.max_in_flight." in platform.output.read_text()
+    assert "restart only: engine.max_num_seqs." in platform.output.read_text()  # the port is a flag, which wins
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
+
+
+def test_a_bad_configuration_changes_nothing(start):
     platform = start(*SIM)
-    assert platform.stop(signal.SIGHUP) == 0
+    (platform.state_dir / "inferdock.yaml").write_text("gateway: {max_in_fligth: 60}\n")
+    platform.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "The configuration is as it was." in platform.output.read_text())
+    assert one_answer(platform).endswith("data: [DONE]\n\n")
+
+
+def test_with_several_gateway_workers_open_streams_finish_on_ctrl_c(start):
+    platform = start(*SIM, "--workers", "2", replicas=2, config=SLOW_TOKENS)
+    pids = family(platform.process.pid)
+    texts = asyncio.run(interrupted_streams(platform, tokens=100))
+    assert [text.endswith("data: [DONE]\n\n") for text in texts] == [True] * 50
+    assert platform.process.wait(30) == 0
+    assert not wait_gone(pids, 5)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "parent of the workers"])
+def test_with_several_gateway_workers_kill_9_leaves_nothing(start, victim):
+    platform = start(*SIM, "--workers", "2")
+    pids = family(platform.process.pid)
+    gateway = json.loads((platform.state_dir / "up-0" / "gateway.json").read_text())
+    if victim == "supervisor":
+        platform.process.kill()
+        platform.process.wait()
+        assert not wait_gone(pids, 5)
+    else:
+        os.kill(gateway["pid"], signal.SIGKILL)
+        assert not wait_gone({gateway["pid"], *gateway["workers"]}, 5)
+        wait_until(lambda: one_answer_or_none(platform) is not None)
 
 
 def test_a_second_platform_does_not_take_the_first_ones_state_folder(start):
@@ -215,6 +262,14 @@ def test_a_killed_gateway_comes_back_on_its_port(start):
     assert answer
     assert platform.url == url
     assert platform.stop() == 0
+
+
+def one_answer_or_none(platform: Platform) -> str | None:
+    try:
+        answer = one_answer(platform)
+    except aiohttp.ClientError:
+        return None
+    return answer if answer.endswith("[DONE]\n\n") else None
 
 
 def up(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

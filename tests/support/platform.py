@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,11 @@ class Platform:
         state_dir: its logs and state.
     """
 
-    def __init__(self, folder: Path, *arguments: str, output: int | None = None) -> None:
+    def __init__(self, folder: Path, *arguments: str, output: int | None = None, terminal: int | None = None) -> None:
         """``arguments`` are flags of ``inferdock up``; the port is always a free one.
 
-        ``output`` is a file descriptor for what it says, instead of the file ``up.log``.
+        ``output`` is a file descriptor for what it says, instead of the file ``up.log``; ``terminal`` is one that
+        becomes its controlling terminal.
         """
         self.state_dir = folder
         self.output = folder / "up.log"
@@ -37,6 +40,7 @@ class Platform:
                 stderr=out if output is None else output,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=None if terminal is None else lambda: fcntl.ioctl(terminal, termios.TIOCSCTTY, 0),
             )
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferdock.app.front import build_front, keys_of
+from inferdock.app.terminal import has_terminal
 from inferdock.app.workers import build_parent
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
@@ -129,19 +130,6 @@ def _obey_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, stop: async
         loop.add_signal_handler(number, stop.set)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-
-
-def has_terminal() -> bool:
-    """Whether this process has a controlling terminal that still exists.
-
-    SIGHUP has two meanings: "read your configuration again" from an operator, and "your terminal is gone" from the
-    kernel or the shell. Only after the second there is none any more.
-    """
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 def _announce(path: Path, host: str, gateway: Gateway) -> None:

@@ -33,8 +33,22 @@ async def run_platform(
     changed: Callable[[View], None],
     stop: asyncio.Event,
     stop_now: asyncio.Event,
+    reload: asyncio.Event,
+    read: Callable[[], Settings],
+    say: Callable[[str], None],
 ) -> None:
     """Run replicas and gateway on this machine until ``stop``.
+
+    Args:
+        settings: the whole configuration.
+        model: what to serve.
+        environment: of the children.
+        changed: gets a fresh view whenever there is something new to show.
+        stop: drain and end.
+        stop_now: end at once.
+        reload: each time it is set, the configuration is read again with ``read``.
+        read: merges the configuration again.
+        say: gets single sentences for the person who watches.
 
     Raises:
         ResourceError: the gateway cannot listen, or the state folder cannot be written.
@@ -71,5 +85,7 @@ async def run_platform(
             gateway_launch=gateway_launch,
             probe=Probe(session),
             changed=changed,
+            read=read,
+            say=say,
         )
-        await supervisor.run(stop, stop_now)
+        await supervisor.run(stop, stop_now, reload)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from inferdock.app.platform import run_platform
+from inferdock.app.terminal import has_terminal
 from inferdock.cli.output import note
 from inferdock.cli.platform_view import live_picture, replica_line, stamp
 from inferdock.cli.settings_options import config_file_option, load_settings
@@ -32,6 +34,7 @@ from inferdock.supervisor.supervisor import View
 @click.option("--replicas", type=int, help="Number of replicas (default 1).")
 @click.option("--host", help="Address to listen on (default 127.0.0.1).")
 @click.option("--port", type=int, help="Port of the gateway (default 8080).")
+@click.option("--workers", type=int, help="Gateway processes that serve the port together (default 1).")
 @click.option("--engine", type=click.Choice(["vllm", "sim"]), help="Engine (default vllm); sim makes up its answers.")
 @click.option("--max-model-len", type=int, help="Longest prompt plus answer, in tokens.")
 @click.option("--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for logs and run state.")
@@ -43,12 +46,14 @@ def up(
     replicas: int | None,
     host: str | None,
     port: int | None,
+    workers: int | None,
     engine: str | None,
     max_model_len: int | None,
     state_dir: Path | None,
     drain_timeout: float | None,
 ) -> int:
-    """Run the platform here: replicas and gateway, watched, restarted, and drained on Ctrl-C.
+    """Run the platform here: replicas and gateway, watched, restarted, and drained on Ctrl-C. SIGHUP reads the
+    configuration again.
 
     \b
     Example:
@@ -56,40 +61,61 @@ def up(
       inferdock up --model ./mistral-7b --replicas 2
       inferdock up --engine sim --replicas 4        # without a model
     """
-    settings = load_settings(
-        config_file,
-        {
-            "model.source": ("--model", model),
-            "model.name": ("--name", name),
-            "engine.replicas": ("--replicas", replicas),
-            "gateway.host": ("--host", host),
-            "gateway.port": ("--port", port),
-            "engine.kind": ("--engine", engine),
-            "model.max_model_len": ("--max-model-len", max_model_len),
-            "state_dir": ("--state-dir", state_dir),
-            "drain_timeout_s": ("--drain-timeout", drain_timeout),
-        },
-    ).settings
+    flags = {
+        "model.source": ("--model", model),
+        "model.name": ("--name", name),
+        "engine.replicas": ("--replicas", replicas),
+        "gateway.host": ("--host", host),
+        "gateway.port": ("--port", port),
+        "gateway.workers": ("--workers", workers),
+        "engine.kind": ("--engine", engine),
+        "model.max_model_len": ("--max-model-len", max_model_len),
+        "state_dir": ("--state-dir", state_dir),
+        "drain_timeout_s": ("--drain-timeout", drain_timeout),
+    }
+
+    def read() -> Settings:
+        return load_settings(config_file, flags).settings
+
+    settings = read()
     found = resolve(settings.model.source, settings.model.name)
     for warning in require(quick_checks(settings, found, Machine.here())):
         note(f"warning: {warning.message} {warning.cure}")
-    return asyncio.run(_run(settings, found))
+    return asyncio.run(_run(settings, found, read))
 
 
-async def _run(settings: Settings, model: Model) -> int:
-    stop, stop_now = asyncio.Event(), asyncio.Event()
+async def _run(settings: Settings, model: Model, read: Callable[[], Settings]) -> int:
+    stop, stop_now, reload = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    had_terminal = has_terminal()
 
     def asked_to_stop() -> None:
         (stop_now if stop.is_set() else stop).set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    def hang_up() -> None:
+        if had_terminal and not has_terminal():
+            asked_to_stop()
+        else:
+            reload.set()
+
+    handlers = {signal.SIGINT: asked_to_stop, signal.SIGTERM: asked_to_stop, signal.SIGHUP: hang_up}
+    for number, handler in handlers.items():
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the end of the terminal, and so do we
-            loop.add_signal_handler(number, asked_to_stop)
+            loop.add_signal_handler(number, handler)
     console = Console(stderr=True)
     display = _LiveDisplay(console) if console.is_terminal else _LineDisplay()
     with display:
-        await run_platform(settings, model, environment=os.environ, changed=display.show, stop=stop, stop_now=stop_now)
+        await run_platform(
+            settings,
+            model,
+            environment=os.environ,
+            changed=display.show,
+            stop=stop,
+            stop_now=stop_now,
+            reload=reload,
+            read=read,
+            say=display.say,
+        )
     note("Stopped at once." if stop_now.is_set() else "Stopped; nothing is left running.")
     return 130 if stop_now.is_set() else 0
 
@@ -126,6 +152,10 @@ class _LineDisplay:
             self._greeted = True
             note(greeting(view))
 
+    def say(self, text: str) -> None:
+        """Say one sentence."""
+        note(f"{stamp()} {text}")
+
 
 class _LiveDisplay:
     """A picture that is redrawn in place, on a terminal."""
@@ -149,6 +179,10 @@ class _LiveDisplay:
             self._greeted = True
             self._console.print(greeting(view), highlight=False, soft_wrap=True)
         self._live.update(live_picture(view, time.monotonic()))
+
+    def say(self, text: str) -> None:
+        """Say one sentence above the picture."""
+        self._console.print(f"{stamp()} {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def greeting(view: View) -> str:

@@ -44,6 +44,15 @@ class Probe:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
+    async def reload_gateway(self, admin_url: str) -> dict[str, Any] | None:
+        """Have the gateway read its configuration again; its answer, None when it did not take it."""
+        try:
+            async with self._session.post(f"{admin_url}/admin/reload", timeout=_limit(10)) as response:
+                answer = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+        return answer if response.status == 200 and isinstance(answer, dict) else None
+
     async def gateway_status(self, admin_url: str) -> dict[str, Any] | None:
         """The gateway's status, None when it does not answer."""
         try:

@@ -17,8 +17,9 @@ from typing import Any
 
 import yaml
 
+from inferdock.config.load import flatten
 from inferdock.config.settings import Settings
-from inferdock.domain.errors import EngineError, ResourceError
+from inferdock.domain.errors import EngineError, InferdockError, ResourceError
 from inferdock.supervisor.child import Child
 from inferdock.supervisor.engine import Launch
 from inferdock.supervisor.model_folder import Model
@@ -31,6 +32,8 @@ GIVE_UP_AFTER = 3
 """Failed starts in a row of every replica, with none ready, after which we stop trying."""
 REPLICA_STOP_S = 8.0
 STATUS_EVERY_S = 1.0
+_GATEWAY_ROOMS = ("gateway", "balance", "keys", "log", "tracing", "drain_timeout_s")
+"""Settings that the gateway obeys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,26 @@ class Supervisor:
         gateway_launch: Callable[[StateDir], Launch],
         probe: Probe,
         changed: Callable[[View], None],
+        read: Callable[[], Settings],
+        say: Callable[[str], None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """``changed`` is called with a fresh view whenever there is something new to show."""
+        """Nothing is started yet.
+
+        Args:
+            changed: called with a fresh view whenever there is something new to show.
+            read: merges the configuration again, for a reload.
+            say: gets single sentences for the person who watches.
+        """
         self._settings = settings
         self._model = model
         self._state_dir = state_dir
         self._gateway_launch = gateway_launch
         self._probe = probe
         self._show = changed
+        self._read = read
+        self._say = say
+        self._written_port = settings.gateway.port
         self._wall_clock = wall_clock
         self._lifeline_read, self._lifeline_write = os.pipe()
         self._gateway: Child | None = None
@@ -167,8 +181,10 @@ class Supervisor:
 
     # -- Run -------------------------------------------------------------------------------------------------
 
-    async def run(self, stop: asyncio.Event, stop_now: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, stop_now: asyncio.Event, reload: asyncio.Event) -> None:
         """Run until ``stop``, then drain; ``stop_now`` ends everything at once.
+
+        Each time that ``reload`` is set, the configuration is read again.
 
         Raises:
             ResourceError: the gateway cannot listen.
@@ -181,6 +197,7 @@ class Supervisor:
             tasks.append(asyncio.create_task(self._keep_gateway()))
             tasks.append(asyncio.create_task(self._keep_endpoints()))
             tasks.append(asyncio.create_task(self._keep_status()))
+            tasks.append(asyncio.create_task(self._keep_settings(reload)))
             await self._wait(tasks, stop, stop_now)
         finally:
             self._stopping = True
@@ -210,13 +227,10 @@ class Supervisor:
     # -- Gateway ---------------------------------------------------------------------------------------------
 
     async def _start_gateway(self) -> None:
-        settings = self._settings
         if self._address:  # a restart keeps the port that clients know
-            gateway = settings.gateway.model_copy(update={"port": self._address["port"]})
-            settings = settings.model_copy(update={"gateway": gateway})
+            self._written_port = self._address["port"]
         self._state_dir.prepare()
-        document = settings.model_dump(mode="json")
-        write_atomically(self._state_dir.gateway_config, yaml.safe_dump(document, sort_keys=False))
+        self._write_gateway_config(self._settings)
         launch = self._gateway_launch(self._state_dir)
         log = self._state_dir.log("gateway")
         self._gateway = await Child.start(launch, log=log, lifeline_fd=self._lifeline_read)
@@ -228,6 +242,11 @@ class Supervisor:
             await asyncio.sleep(0.02)
         self._address = json.loads(self._state_dir.announce.read_text(encoding="utf-8"))
         self._publish()
+
+    def _write_gateway_config(self, settings: Settings) -> None:
+        gateway = settings.gateway.model_copy(update={"port": self._written_port})
+        document = settings.model_copy(update={"gateway": gateway}).model_dump(mode="json")
+        write_atomically(self._state_dir.gateway_config, yaml.safe_dump(document, sort_keys=False))
 
     async def _keep_gateway(self) -> None:
         while True:
@@ -265,6 +284,36 @@ class Supervisor:
             self._gateway_status = await self._probe.gateway_status(self.view().admin_url)
             self._tell(self.view())
             await asyncio.sleep(STATUS_EVERY_S)
+
+    # -- Reload ----------------------------------------------------------------------------------------------
+
+    async def _keep_settings(self, wanted: asyncio.Event) -> None:
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            try:
+                await self._reload(self._read())
+            except (InferdockError, OSError) as exc:
+                self._say(f"The configuration is as it was. {exc}")
+
+    async def _reload(self, new: Settings) -> None:
+        """Give the gateway its new settings; those of replicas count when the platform is started again."""
+        merged = self._settings.model_copy(update={name: getattr(new, name) for name in _GATEWAY_ROOMS})
+        self._write_gateway_config(merged)
+        answer = await self._probe.reload_gateway(self.view().admin_url)
+        if answer is None:
+            self._write_gateway_config(self._settings)
+            raise ResourceError("The gateway did not take it.", cure=f"See {self._state_dir.log('gateway')}.")
+        old = dict(flatten(self._settings))
+        differ = [key for key, value in flatten(new) if old[key] != value]
+        restart = {key for key in differ if key == "gateway.port" or not key.startswith(_GATEWAY_ROOMS)}
+        restart |= set(answer["needs_restart"])
+        self._settings = merged.model_copy(
+            update={"gateway": merged.gateway.model_copy(update={"port": self._settings.gateway.port})}
+        )
+        self._say("Configuration reloaded. Changed: " + (", ".join(answer["changed"]) or "nothing") + ".")
+        if restart:
+            self._say(f"Counts after a restart only: {', '.join(sorted(restart))}.")
 
     # -- End -------------------------------------------------------------------------------------------------
 
