@@ -70,13 +70,13 @@ class Replicas:
 
 
 @contextlib.asynccontextmanager
-async def gateway_process(folder: Path, urls: list[str], *flags: str) -> AsyncIterator[str]:
+async def gateway_process(folder: Path, urls: list[str], *flags: str, config: str = CONFIG) -> AsyncIterator[str]:
     """Run ``inferdock gateway``; it must end by itself and with status 0 when told to."""
     announce = folder / "gateway.json"
-    config = folder / "inferdock.yaml"
-    config.write_text(CONFIG)
+    file = folder / "inferdock.yaml"
+    file.write_text(config)
     replicas = [part for url in urls for part in ("--replica", f"sim={url}")]
-    command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(config), "--port", "0"]
+    command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(file), "--port", "0"]
     process = subprocess.Popen([*command, "--announce", str(announce), *replicas, *flags])
     try:
         async with asyncio.timeout(30):

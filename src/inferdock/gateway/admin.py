@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -37,6 +37,14 @@ class EndpointsDocument(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``PUT /admin/endpoints``."""
 
     endpoints: list[EndpointDocument]
+    models: list[str] = []
+
+
+class TrafficDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``PUT /admin/traffic``."""
+
+    model: str
+    weights: dict[str, float]
 
 
 def endpoint_spec(name: str, url: str, model: str, revision: str) -> EndpointSpec:
@@ -83,8 +91,11 @@ class AdminApi(Protocol):
     def metrics_text(self) -> bytes:
         """The Prometheus text."""
 
-    def replace_endpoints(self, specs: list[EndpointSpec]) -> None:
+    def replace_endpoints(self, specs: list[EndpointSpec], models: Iterable[str] = ()) -> None:
         """Use exactly these; ValueError when they cannot be used."""
+
+    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
+        """Divide requests among revisions; ValueError when the weights make no sense."""
 
     def reload(self) -> dict[str, object]:
         """Read the configuration again; InferdockError when it cannot be used, and then nothing has changed."""
@@ -114,6 +125,9 @@ class Admin:
             case (b"PUT", b"/admin/endpoints"):
                 self._put_endpoints(request)
                 self._status(turn)
+            case (b"PUT", b"/admin/traffic"):
+                self._put_traffic(request)
+                self._status(turn)
             case (b"POST", b"/admin/reload"):
                 turn.respond(200, [JSON], _ENCODE(self._reload()))
             case (b"GET", b"/metrics"):
@@ -139,9 +153,18 @@ class Admin:
             raise RequestError(400, f"The body is not a list of endpoints: {exc}.") from exc
         specs = [endpoint_spec(d.name, d.url, d.model, d.revision) for d in document.endpoints]
         try:
-            self._api.replace_endpoints(specs)
+            self._api.replace_endpoints(specs, document.models)
         except ValueError as exc:
             raise RequestError(400, f"The endpoints cannot be used: {exc}.") from exc
+
+    def _put_traffic(self, request: Request) -> None:
+        try:
+            document = msgspec.json.decode(request.body, type=TrafficDocument)
+            self._api.set_traffic(document.model, document.weights)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise RequestError(400, f"The body is no traffic: {exc}.") from exc
+        except ValueError as exc:
+            raise RequestError(400, f"The weights cannot be used: {exc}.") from exc
 
 
 def _refuse_browsers(request: Request) -> None:

@@ -70,7 +70,7 @@ class OwnRoutes:
         make = self._answers.get(request.path)
         if make is None:
             name = request.path.removeprefix(b"/v1/models/").decode("utf-8", "replace")
-            if not self._endpoints.of_model(name) or not key.may_use(name):
+            if not self._endpoints.knows(name) or not key.may_use(name):
                 raise model_not_found(name)
             respond(200, [JSON], _ENCODE(self._card(name)))
         else:

@@ -63,9 +63,6 @@ TIMEOUT_HEADER = b"x-inferdock-timeout-ms"
 """How long the client will wait, in milliseconds; a request that cannot begin by then is refused."""
 
 SESSION_HEADER = b"x-session-id"
-PREFIX_BYTES = 16 * 1024
-"""Beginning of the prompt that a policy may look at."""
-
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _PROMPT = re.compile(rb'"(?:messages|prompt|input)"\s*:')
 _ROUTES = {path: path.decode() for path in POST_ONLY}
@@ -237,7 +234,7 @@ class Pipeline:
                 raise RequestError(400, "`model` is missing.", param="model", code="model_missing")
         if model is not None:
             check_model(key, model)
-            if self.endpoints.of_model(model):
+            if self.endpoints.knows(model):
                 return model
             if known:
                 raise model_not_found(model)
@@ -258,7 +255,7 @@ class Pipeline:
         return resume_mode(fields, request.path) if wished else ResumeMode.NONE
 
     def _wanted(self, request: Request, session: bytes | None) -> Wanted:
-        prefix = _prompt_of(request.body) if self.endpoints.reads_prompts else b""
+        prefix = _prompt_of(request.body, self.endpoints.prefix_bytes) if self.endpoints.prefix_bytes else b""
         if session is None and not prefix:
             return self._usual
         return Wanted(session=session, prefix=prefix, limit=self._usual.limit)
@@ -426,6 +423,7 @@ def _deadline(request: Request, timeout_ms: bytes | None) -> float:
     return request.received_at + int(timeout_ms) / 1e3
 
 
-def _prompt_of(body: bytes) -> bytes:
+def _prompt_of(body: bytes, size: int) -> bytes:
+    """The beginning of the prompt, as JSON."""
     found = _PROMPT.search(body)
-    return body[found.end() : found.end() + PREFIX_BYTES] if found is not None else b""
+    return body[found.end() : found.end() + size] if found is not None else b""

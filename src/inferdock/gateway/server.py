@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from inferdock.balance.endpoints import EndpointSet
 from inferdock.config.settings import Settings
@@ -122,14 +122,27 @@ class GatewayServer:
 
     # -- Admin API -------------------------------------------------------------------------------------------
 
-    def replace_endpoints(self, specs: list[EndpointSpec]) -> None:
+    def replace_endpoints(self, specs: list[EndpointSpec], models: Iterable[str] = ()) -> None:
         """Use exactly these endpoints from now on; removed ones finish what they have.
+
+        Args:
+            specs: the endpoints.
+            models: models whose requests wait for an endpoint where there is none.
 
         Raises:
             ValueError: two endpoints share a name.
         """
         self._front.endpoints_gone(self._endpoints.replace(specs))
+        self._endpoints.declare(models)
         self._health.check_soon()
+
+    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
+        """Divide a model's requests among its revisions; no weights: all its endpoints share.
+
+        Raises:
+            ValueError: the weights make no sense.
+        """
+        self._endpoints.set_traffic(model, weights)
 
     def when_fresh(self, ready: Callable[[], None]) -> None:
         """All figures are our own."""

@@ -35,9 +35,10 @@ class Probe:
         except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, AttributeError):
             return False
 
-    async def put_endpoints(self, admin_url: str, endpoints: list[dict[str, str]]) -> bool:
-        """Tell the gateway its endpoints; False when it did not take them."""
-        body = {"endpoints": endpoints}
+    async def put_endpoints(self, admin_url: str, endpoints: list[dict[str, str]], models: list[str]) -> bool:
+        """Tell the gateway its endpoints, and the models that are served even while they have none; False when it
+        did not take them."""
+        body = {"endpoints": endpoints, "models": models}
         try:
             async with self._session.put(f"{admin_url}/admin/endpoints", json=body, timeout=_limit(5)) as response:
                 return response.status == 200

@@ -270,7 +270,7 @@ class Supervisor:
             for r in self._replicas
             if r.serves
         ]
-        return await self._probe.put_endpoints(self.view().admin_url, endpoints)
+        return await self._probe.put_endpoints(self.view().admin_url, endpoints, [self._model.name])
 
     async def _admitted(self, replica: Replica) -> bool:
         """Offer a replica to the gateway, and say whether it sends requests there."""

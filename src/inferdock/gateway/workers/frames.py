@@ -4,6 +4,7 @@
 
     parent -> worker   Setup       once, first: boards, listening sockets, settings, row
                        Endpoints   the whole set with slot numbers, when it changes
+                       Traffic     weights of a model's revisions
                        Health      state and load of some endpoints, after each check
                        Configure   settings after a reload
                        Report      send a Snapshot now
@@ -85,6 +86,14 @@ class Endpoints(Frame):
 
     version: int
     rows: list[EndpointRow]
+    models: list[str] = []
+
+
+class Traffic(Frame):
+    """Weights of a model's revisions; none: all its endpoints share."""
+
+    model: str
+    weights: dict[str, float]
 
 
 class Health(Frame):
@@ -150,7 +159,7 @@ class Drained(Frame):
     pass
 
 
-ToWorker = Setup | Endpoints | Health | Configure | Report | Text | Accept | Drain | Retire | Exit
+ToWorker = Setup | Endpoints | Traffic | Health | Configure | Report | Text | Accept | Drain | Retire | Exit
 ToParent = Serving | Snapshot | Failed | Metrics | Leaving | Drained
 _ENCODE = msgspec.msgpack.Encoder().encode
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -69,6 +69,8 @@ class GatewayParent:
         held = boards["endpoints"]
         self._slots = Slots(held.columns, in_use=lambda slot: held.total(slot) != 0)
         self._version = 0
+        self._models: list[str] = []
+        self._traffic: dict[str, frames.Traffic] = {}
         self._news: set[Endpoint] = set()
         self._draining = False
         self._sum = SnapshotSum()
@@ -193,6 +195,8 @@ class GatewayParent:
 
     def _welcome(self, worker: Worker) -> None:
         worker.channel.send(self._endpoints_frame())
+        for traffic in self._traffic.values():
+            worker.channel.send(traffic)
         worker.channel.send(frames.Health([self._health_row(endpoint) for endpoint in self._endpoints]))
 
     def _received(self, worker: Worker, frame: object) -> None:
@@ -232,8 +236,12 @@ class GatewayParent:
 
     # -- Endpoints and their health --------------------------------------------------------------------------
 
-    def replace_endpoints(self, specs: list[EndpointSpec]) -> None:
+    def replace_endpoints(self, specs: list[EndpointSpec], models: Iterable[str] = ()) -> None:
         """Use exactly these endpoints from now on; removed ones finish what they have.
+
+        Args:
+            specs: the endpoints.
+            models: models whose requests wait for an endpoint where there is none.
 
         Raises:
             ValueError: two endpoints share a name, or there are too many.
@@ -245,6 +253,8 @@ class GatewayParent:
         slots = self._slots.assign(specs, version=version, known_version=known)
         for endpoint in self._endpoints.replace(specs, slots=slots):
             self._pool.drop_address((endpoint.spec.host, endpoint.spec.port))
+        self._endpoints.declare(models)
+        self._models = list(models)
         self._version = version
         self._crew.tell(self._endpoints_frame())
         self._health.check_soon()
@@ -254,7 +264,17 @@ class GatewayParent:
             frames.EndpointRow(e.slot, e.spec.name, e.spec.host, e.spec.port, e.spec.model, e.spec.revision)
             for e in self._endpoints
         ]
-        return frames.Endpoints(self._version, rows)
+        return frames.Endpoints(self._version, rows, self._models)
+
+    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
+        """Divide a model's requests among its revisions; no weights: all its endpoints share.
+
+        Raises:
+            ValueError: the weights make no sense.
+        """
+        self._endpoints.set_traffic(model, weights)
+        self._traffic[model] = frames.Traffic(model, dict(weights))
+        self._crew.tell(self._traffic[model])
 
     def _health_row(self, endpoint: Endpoint) -> frames.HealthRow:
         return frames.HealthRow(

@@ -95,6 +95,8 @@ class Worker:
                 self._take_health(frame, parts)
             case frames.Endpoints():
                 self._take_endpoints(frame, parts)
+            case frames.Traffic():
+                parts.endpoints.set_traffic(frame.model, frame.weights)
             case frames.Report():
                 self._report(parts, frame.round)
             case frames.Text():
@@ -156,6 +158,7 @@ class Worker:
     def _take_endpoints(self, frame: frames.Endpoints, parts: Parts) -> None:
         specs = [EndpointSpec(r.name, r.host, r.port, r.model, r.revision) for r in frame.rows]
         parts.front.endpoints_gone(parts.endpoints.replace(specs, slots={r.name: r.slot for r in frame.rows}))
+        parts.endpoints.declare(frame.models)
         self._by_slot = {endpoint.slot: endpoint for endpoint in parts.endpoints}
         self._version = frame.version
 
