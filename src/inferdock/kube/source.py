@@ -16,15 +16,17 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from inferdock.config.settings import KubernetesSettings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.kube.access import ClusterAccess
 from inferdock.kube.api import KubeClient
 from inferdock.kube.endpoint_slices import SliceRules, SliceSet, read_slices
 from inferdock.kube.errors import ApiGone, ApiNonsense, ApiRefused, KubeError
 from inferdock.kube.objects import EndpointSlice, WatchEvent
+
+if TYPE_CHECKING:  # gateway processes do without the settings' library
+    from inferdock.config.settings import KubernetesSettings
 
 BACKOFF_S = 0.5
 BACKOFF_MAX_S = 30.0

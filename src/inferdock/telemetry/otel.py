@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -41,9 +41,11 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.util.types import AttributeValue
 
 from inferdock import __version__
-from inferdock.config.settings import TracingSettings
 from inferdock.domain.errors import ConfigError
 from inferdock.telemetry.tracing import AttemptFacts, RequestFacts, Sampler, Trace
+
+if TYPE_CHECKING:  # gateway workers do without the settings' library
+    from inferdock.config.settings import TracingSettings
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.1"
 MAX_BATCH_REQUESTS = 256

@@ -200,6 +200,16 @@ async def test_nonsense_in_a_watch_leads_to_a_new_list_and_no_harm():
         await follower.until_hosts("10.0.0.1", "10.0.0.2")
 
 
+async def test_after_some_failures_in_a_row_the_version_is_no_longer_trusted():
+    async with running_fake_kube() as fake, following(fake) as follower:
+        await follower.until(lambda: fake.open_watches)
+        before = len(fake.requests)
+        fake.refusals.extend([(504, {})] * 2)  # as for a version that a restored etcd has not reached
+        await fake.end_watches("cut")
+        await follower.until_requests(before + 4)
+        assert ["watch" in request for request in fake.requests[before:][:4]] == [True, True, False, True]
+
+
 async def test_a_slice_that_cannot_be_used_is_named_once():
     async with running_fake_kube() as fake, following(fake, selector="") as follower:
         for _ in range(3):

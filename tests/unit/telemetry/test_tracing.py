@@ -480,6 +480,12 @@ async def until(holds) -> None:
 
 
 def test_tracing_that_is_off_loads_no_opentelemetry():
-    code = "import sys, inferdock.telemetry.tracing as t; t.make_tracing(t.TracingSettings()); print(*sys.modules)"
+    code = """
+import sys
+from inferdock.config.settings import TracingSettings
+from inferdock.telemetry.tracing import make_tracing
+make_tracing(TracingSettings())
+print(*sys.modules)
+"""
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not any(name.startswith("opentelemetry") for name in loaded)
