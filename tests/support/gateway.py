@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from inferdock.app.gateway import build_gateway
-from inferdock.config.settings import GatewaySettings, KeysSettings, LogSettings, Settings, TracingSettings
+from inferdock.config.settings import BalanceSettings, GatewaySettings, KeysSettings, LogSettings, Settings, TracingSettings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.gateway.server import GatewayServer
 from inferdock.telemetry.logs import EventLog
@@ -18,6 +18,7 @@ WITHOUT_KEYS = KeysSettings(check="never")
 """Whatever keys the person has who runs the tests."""
 
 TRACING_OFF = TracingSettings()
+AS_SHIPPED = BalanceSettings()
 
 
 @dataclass
@@ -69,6 +70,7 @@ async def running_gateway(
     drain_timeout_s: float = 5.0,
     keys: KeysSettings = WITHOUT_KEYS,
     tracing: TracingSettings = TRACING_OFF,
+    balance: BalanceSettings = AS_SHIPPED,
     **settings: object,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
@@ -77,6 +79,7 @@ async def running_gateway(
         gateway=GatewaySettings(**{"port": 0, "health_interval_s": 0.2} | settings),
         keys=keys,
         tracing=tracing,
+        balance=balance,
         log=LogSettings(level="debug"),
         drain_timeout_s=drain_timeout_s,
     )

@@ -302,14 +302,15 @@ class Pipeline:
         return allowed
 
     def endpoint_failed(self, endpoint: Endpoint, *, refused: bool) -> None:
-        """Have the endpoint checked at once; stop choosing one that takes no connections."""
-        endpoint.failures += 1
-        if refused and endpoint.state is State.READY:
-            endpoint.state = State.UNREADY
+        """Have the endpoint checked at once; leave it out for a while when it fails again and again."""
+        ejected = self.endpoints.attempt_failed(endpoint, self.now(), refused)
+        if refused and not ejected and endpoint.state is State.READY:
+            endpoint.state = State.UNREADY  # it is the last one: requests wait for a good health check
         self._check_soon()
 
     def endpoint_answered(self, endpoint: Endpoint) -> None:
-        """A request was answered."""
+        """A request was answered: what was held against the endpoint fades."""
+        self.endpoints.attempt_succeeded(endpoint, self.now())
 
     async def finish_all(self) -> None:
         """Take no new requests and wait until those under way have ended."""
