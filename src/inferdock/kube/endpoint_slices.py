@@ -48,10 +48,13 @@ class Reading:
 
     Attributes:
         specs: endpoints to use, sorted by name; no two share a name or an address.
+        models: every model that a slice names, sorted, also those without an endpoint now (Kubernetes keeps an empty
+            slice for a Service without pods): their requests may wait for one.
         problems: why slices or endpoints were left out, sorted; at most :data:`MAX_PROBLEMS`.
     """
 
     specs: list[EndpointSpec]
+    models: list[str]
     problems: tuple[str, ...]
 
 
@@ -77,7 +80,15 @@ def endpoint_specs(slices: Iterable[EndpointSlice], rules: SliceRules) -> list[E
 def read_slices(slices: Iterable[EndpointSlice], rules: SliceRules) -> Reading:
     """The endpoints that take requests, and what could not be used."""
     problems: set[str] = set()
-    candidates = [candidate for one in slices for candidate in _candidates(one, rules, problems)]
+    models: set[str] = set()
+    candidates: list[_Candidate] = []
+    for one in slices:
+        try:
+            model, revision = _names(one, rules)
+            models.add(model)
+            candidates += _candidates(one, rules, model, revision, problems)
+        except _Unusable as reason:
+            problems.add(f"EndpointSlice {one.metadata.name} {reason}")
     leaving = {candidate.replica for candidate in candidates if candidate.terminating}
     by_replica: dict[tuple[str, str, int], EndpointSpec] = {}
     for candidate in candidates:
@@ -88,7 +99,7 @@ def read_slices(slices: Iterable[EndpointSlice], rules: SliceRules) -> Reading:
     for spec in by_replica.values():
         by_address[spec.host, spec.port] = min(by_address.get((spec.host, spec.port), spec), spec, key=_preference)
     specs = sorted(_with_unique_names(list(by_address.values())), key=lambda spec: spec.name)
-    return Reading(specs, tuple(sorted(problems)[:MAX_PROBLEMS]))
+    return Reading(specs, sorted(models), tuple(sorted(problems)[:MAX_PROBLEMS]))
 
 
 def _preference(spec: EndpointSpec) -> tuple[bool, str, str, str, str, int]:
@@ -102,20 +113,24 @@ def _with_unique_names(specs: list[EndpointSpec]) -> Iterator[EndpointSpec]:
         yield spec if count[spec.name] == 1 else replace(spec, name=f"{spec.name}@{spec.url.removeprefix('http://')}")
 
 
-def _candidates(one: EndpointSlice, rules: SliceRules, problems: set[str]) -> Iterator[_Candidate]:
-    try:
-        model = _word(one, MODEL_KEY)
-        if not model:
-            raise _Unusable(f"has no label {MODEL_KEY}")
-        model = rules.model_names.get(model, model)
-        revision = _word(one, REVISION_KEY)
-        if not revision.isascii() or " " in revision:
-            raise _Unusable(f"has a {REVISION_KEY} that is not ASCII without spaces")
-        port = _port(one, rules.port_name)
-    except _Unusable as reason:
-        problems.add(f"EndpointSlice {one.metadata.name} {reason}")
-        return
-    for endpoint in one.endpoints or ():
+def _names(one: EndpointSlice, rules: SliceRules) -> tuple[str, str]:
+    """Model and revision of a slice."""
+    model = _word(one, MODEL_KEY)
+    if not model:
+        raise _Unusable(f"has no label {MODEL_KEY}")
+    revision = _word(one, REVISION_KEY)
+    if not revision.isascii() or " " in revision:
+        raise _Unusable(f"has a {REVISION_KEY} that is not ASCII without spaces")
+    return rules.model_names.get(model, model), revision
+
+
+def _candidates(
+    one: EndpointSlice, rules: SliceRules, model: str, revision: str, problems: set[str]
+) -> Iterator[_Candidate]:
+    if not one.endpoints:
+        return  # such a slice need not have ports
+    port = _port(one, rules.port_name)
+    for endpoint in one.endpoints:
         try:
             yield _candidate(endpoint, _host(endpoint, one.address_type), port, model, revision)
         except _Unusable as reason:

@@ -6,7 +6,8 @@
     |-- ApiUnreachable     no answer, or one that was cut: network, TLS, time
     |-- ApiRefused         an error status; carries it, and how long the API wants to be left alone
     |-- ApiGone            the history after our resource version is no longer kept: list again
-    `-- ApiNonsense        an answer that is not what the API promises
+    |-- ApiNonsense        an answer that is not what the API promises
+    `-- EndpointsRefused   what was found cannot be used as a whole
 """
 
 from __future__ import annotations
@@ -44,3 +45,7 @@ class ApiGone(KubeError):
 
 class ApiNonsense(KubeError):
     """The API sent something that it promises not to send."""
+
+
+class EndpointsRefused(KubeError):
+    """Whoever was told of the endpoints cannot use them, for instance because there are too many."""

@@ -22,7 +22,7 @@ from inferdock.domain.endpoint import EndpointSpec
 from inferdock.kube.access import ClusterAccess
 from inferdock.kube.api import KubeClient
 from inferdock.kube.endpoint_slices import SliceRules, SliceSet, read_slices
-from inferdock.kube.errors import ApiGone, ApiNonsense, ApiRefused, KubeError
+from inferdock.kube.errors import ApiGone, ApiNonsense, ApiRefused, EndpointsRefused, KubeError
 from inferdock.kube.objects import EndpointSlice, WatchEvent
 
 if TYPE_CHECKING:  # gateway processes do without the settings' library
@@ -52,6 +52,17 @@ class Log(Protocol):
 
     def event(self, level: str, event: str, **fields: str | int | float | bool | None) -> None:
         """Write one event."""
+
+
+class Changed(Protocol):
+    """Who is told of changes (``replace_endpoints`` of a gateway)."""
+
+    def __call__(self, specs: list[EndpointSpec], models: list[str], /) -> None:
+        """All endpoints now, and all models that are served, be it by no endpoint at present.
+
+        Raises:
+            ValueError: these endpoints cannot be used; it will be asked again.
+        """
 
 
 class EndpointSliceSource:
@@ -93,17 +104,18 @@ class EndpointSliceSource:
         self._slices = SliceSet()
         self._version: str | None = None
         self._specs: list[EndpointSpec] = []
+        self._models: list[str] = []
         self._problems: tuple[str, ...] = ()
         self._failures = 0
         self._steady = False
         self._told: set[str] = set()
         self.synced = False
 
-    async def run(self, changed: Callable[[list[EndpointSpec]], None]) -> None:
+    async def run(self, changed: Changed) -> None:
         """Follow the slices until cancelled.
 
         Args:
-            changed: called with all endpoints after the first list, and again whenever they differ from before.
+            changed: called after the first list, and again whenever endpoints or models differ from before.
         """
         while True:
             self._steady = False
@@ -119,12 +131,12 @@ class EndpointSliceSource:
                 self._failed(failure)
             await self._sleep(self._pause_s(failure))
 
-    async def _list(self, changed: Callable[[list[EndpointSpec]], None]) -> None:
+    async def _list(self, changed: Changed) -> None:
         slices, self._version = await self._api.list_slices(self._namespace, self._selector)
         self._slices.replace(slices)
         self._publish(changed)
 
-    async def _watch(self, changed: Callable[[list[EndpointSpec]], None]) -> None:
+    async def _watch(self, changed: Changed) -> None:
         assert self._version is not None
         loop = asyncio.get_running_loop()
         timer: asyncio.TimerHandle | None = None
@@ -141,24 +153,27 @@ class EndpointSliceSource:
             if timer is not None:
                 timer.cancel()
 
-    def _take(self, events: list[WatchEvent], changed: Callable[[list[EndpointSpec]], None]) -> None:
+    def _take(self, events: list[WatchEvent], changed: Changed) -> None:
         for event in events:
             self._slices.apply(event)
         self._version = events[-1].object.metadata.resource_version or self._version
         if any(event.type != "BOOKMARK" for event in events):
             self._publish(changed)
 
-    def _publish(self, changed: Callable[[list[EndpointSpec]], None]) -> None:
+    def _publish(self, changed: Changed) -> None:
         reading = read_slices(self._slices, self._rules)
         if reading.problems != self._problems:
             self._problems = reading.problems
             level = "warning" if reading.problems else "info"
             self._log.event(level, "endpoint slices left out", why="; ".join(reading.problems) or "none any more")
-        if not self.synced or reading.specs != self._specs:
+        if not self.synced or (reading.specs, reading.models) != (self._specs, self._models):
+            try:
+                changed(list(reading.specs), list(reading.models))
+            except ValueError as exc:
+                raise EndpointsRefused(f"The endpoints cannot be used: {exc}.") from exc
             self.synced = True
-            self._specs = reading.specs
+            self._specs, self._models = reading.specs, reading.models
             self._log.event("info", "endpoint slices changed", endpoints=len(reading.specs))
-            changed(list(reading.specs))
 
     # -- Failures --------------------------------------------------------------------------------------------
 
@@ -172,7 +187,7 @@ class EndpointSliceSource:
     def _failed(self, failure: KubeError) -> None:
         """Say it once per kind and outage; that a watch is cut and resumed is everyday life and not worth a line."""
         self._failures += 1
-        if isinstance(failure, ApiGone | ApiNonsense) or self._failures >= LIST_AFTER_FAILURES:
+        if isinstance(failure, ApiGone | ApiNonsense | EndpointsRefused) or self._failures >= LIST_AFTER_FAILURES:
             self._version = None
         if isinstance(failure, ApiGone):
             self._log.event("debug", "endpoint slices are listed anew", reason=str(failure))
@@ -180,7 +195,7 @@ class EndpointSliceSource:
         kind = f"{type(failure).__name__} {failure.status if isinstance(failure, ApiRefused) else ''}"
         if kind not in self._told and (self._failures > 1 or not self.synced):
             self._told.add(kind)
-            self._log.event("warning", "endpoint slices out of reach", kept=len(self._specs), reason=str(failure))
+            self._log.event("warning", "endpoint slices not followed", kept=len(self._specs), reason=str(failure))
 
     def _pause_s(self, failure: KubeError | None) -> float:
         longest = min(BACKOFF_S * 2.0 ** min(self._failures, 10), BACKOFF_MAX_S)
@@ -190,9 +205,7 @@ class EndpointSliceSource:
         return pause
 
 
-async def follow(
-    settings: KubernetesSettings, access: ClusterAccess, *, log: Log, changed: Callable[[list[EndpointSpec]], None]
-) -> None:
+async def follow(settings: KubernetesSettings, access: ClusterAccess, *, log: Log, changed: Changed) -> None:
     """Follow the slices that the settings name, until cancelled; ``changed`` as in :meth:`EndpointSliceSource.run`."""
     async with KubeClient(access) as client:
         source = EndpointSliceSource(

@@ -20,8 +20,17 @@ class Follower:
     def __init__(self, fake: FakeKube) -> None:
         self.fake = fake
         self.said: list[list[EndpointSpec]] = []
+        self.models: list[str] = []
+        self.refusals: list[str] = []
         self.pauses: list[float] = []
         self.log = bytearray()
+
+    def changed(self, specs: list[EndpointSpec], models: list[str]) -> None:
+        """Remember what was said, or refuse it as ``refusals`` says."""
+        if self.refusals:
+            raise ValueError(self.refusals.pop())
+        self.said.append(specs)
+        self.models = models
 
     async def pause(self, seconds: float) -> None:
         """Remember the pause and hardly wait."""
@@ -67,7 +76,7 @@ async def following(fake: FakeKube, *, steady_after_s: float = 5.0, selector: st
             sleep=follower.pause,
             uniform=lambda _, longest: longest,
         )
-        task = asyncio.create_task(source.run(lambda specs: (follower.said.append(specs), log.flush())))
+        task = asyncio.create_task(source.run(follower.changed))
         follower.flush = log.flush
         try:
             yield follower
@@ -150,7 +159,7 @@ async def test_while_the_api_is_down_the_endpoints_stay_and_one_line_says_so():
         await follower.until_requests(40)
         follower.flush()
         assert follower.hosts == ["10.0.0.1"]
-        (line,) = follower.lines("endpoint slices out of reach")
+        (line,) = follower.lines("endpoint slices not followed")
         assert (line["level"], line["kept"]) == ("warning", 1)
         assert "503" in line["reason"]
 
@@ -160,7 +169,7 @@ async def test_when_the_api_is_back_a_line_says_so():
         fake.refusals.extend([(503, {})] * 3)
         await follower.until_hosts()
         await follower.until(lambda: follower.flush() or follower.lines("endpoint slices followed again"))
-        assert len(follower.lines("endpoint slices out of reach")) == 1
+        assert len(follower.lines("endpoint slices not followed")) == 1
 
 
 async def test_pauses_double_up_to_a_limit_and_start_anew_after_an_event():
@@ -200,6 +209,29 @@ async def test_nonsense_in_a_watch_leads_to_a_new_list_and_no_harm():
         await follower.until_hosts("10.0.0.1", "10.0.0.2")
 
 
+async def test_a_service_without_pods_still_names_its_model():
+    async with running_fake_kube() as fake, following(fake) as follower:
+        await fake.put(endpoint_slice("empty", model="sleeping", ports=[]))
+        await fake.put(slice_of("a", "10.0.0.1"))
+        await follower.until_hosts("10.0.0.1")
+        assert follower.models == ["demo", "sleeping"]
+        await fake.delete("empty")
+        await follower.until(lambda: follower.models == ["demo"])
+        follower.flush()
+        assert follower.lines("endpoint slices left out") == []
+
+
+async def test_endpoints_that_the_gateway_refuses_are_offered_again():
+    async with running_fake_kube() as fake:
+        await fake.put(slice_of("a", "10.0.0.1"))
+        async with following(fake) as follower:
+            follower.refusals = ["too many"] * 3
+            await follower.until_hosts("10.0.0.1")
+            follower.flush()
+            (line,) = follower.lines("endpoint slices not followed")
+            assert "too many" in line["reason"]
+
+
 async def test_after_some_failures_in_a_row_the_version_is_no_longer_trusted():
     async with running_fake_kube() as fake, following(fake) as follower:
         await follower.until(lambda: fake.open_watches)
@@ -216,6 +248,7 @@ async def test_a_slice_that_cannot_be_used_is_named_once():
             await fake.put(endpoint_slice("nameless", endpoint(), model=None))
         await fake.put(slice_of("a", "10.0.0.1"))
         await follower.until_hosts("10.0.0.1")
+        follower.flush()
         (line,) = follower.lines("endpoint slices left out")
         assert "nameless has no label" in line["why"]
 
