@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test lint docs lock bench bench-migration bench-overhead bench-gateway clean
+.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway clean
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) 2>/dev/null)))
 ENGINE ?=
@@ -34,6 +34,10 @@ run: ## Set up and start the platform with the demo model (ARGS go to `inferdock
 test: ## Set up and run every test, with coverage (ARGS go to pytest)
 	$(ready)
 	@scripts/test.sh $(ARGS)
+
+fuzz: ## Fuzz the HTTP parsers for a minute (ARGS: seconds, then arguments for pytest)
+	$(ready)
+	@scripts/fuzz.sh $(ARGS)
 
 lint: ## Style, types, import rules
 	$(ready)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -202,6 +203,30 @@ async def test_a_replica_that_closes_every_connection_at_once_is_given_up_soon()
             reasons = [await failures.get() for _ in range(50)]
     server.close()
     assert all("closed the connection" in reason or "no connection" in reason for reason in reasons)
+
+
+# -- Cut answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"X: until close"])
+async def test_half_an_answer_that_ends_with_the_connection_is_reset(framing):
+    """A FIN would make it a whole one for a client of HTTP/1.0."""
+
+    async def cut(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        part = chunk(b'{"half":') if b"chunked" in framing else b'{"half":'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + framing + b"\r\n\r\n" + part)
+        await asyncio.sleep(0.1)
+        sock = writer.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with replica(cut) as url, running_gateway([url]) as gateway:
+        reader, writer = await open_client(gateway)
+        writer.write(post(BODY, version=b"1.0"))
+        assert b"200 OK" in await reader.readuntil(b'{"half":')
+        with pytest.raises(ConnectionResetError):
+            await reader.read(100)
+        writer.close()
 
 
 # -- Order and speed -----------------------------------------------------------------------------------------
