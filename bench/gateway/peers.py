@@ -109,7 +109,7 @@ def _inferdock(name: str, revision: str) -> Peer:
         command,
         commit,
         environment,
-        make_key=(lambda place: _inferdock_key(place, environment)) if _help(environment, "keys") else None,
+        make_key=(lambda place: inferdock_key(place, environment)) if _help(environment, "keys") else None,
         workers="--workers" in offered,
         missing="" if offered else "`inferdock gateway --help` fails",
     )
@@ -133,7 +133,7 @@ def _help(environment: Mapping[str, str], *command: str) -> str:
     return result.stdout if result.returncode == 0 else ""
 
 
-def _inferdock_key(place: Place, environment: Mapping[str, str]) -> list[str]:
+def inferdock_key(place: Place, environment: Mapping[str, str]) -> list[str]:
     """A key with every limit on, each out of reach."""
     limits = [part for limit in ("--rpm", "--tpm", "--streams") for part in (limit, str(1_000_000_000))]
     command = _cli("keys", "create", "-f", str(_config(place)), "--name", "bench", *limits)
