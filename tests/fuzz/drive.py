@@ -159,6 +159,12 @@ class Driven:
         self.pending += data
         self._deliver()
 
+    def take_answers(self, yes: bool) -> None:
+        """The client reads what is written to it, or lets it wait."""
+        if yes == self.connection.write_paused:
+            (self.connection.resume_writing if yes else self.connection.pause_writing)()
+            self._deliver()
+
     def answer_all(self) -> None:
         """Answer what waits, and what comes after that."""
         while self.handler.turns:
@@ -177,7 +183,7 @@ class Driven:
 
     def check_bounds(self, last_read: int) -> None:
         """What the connection may hold, see ``gateway.http_server``."""
-        if self.handler.turns:
+        if self.handler.turns or self.connection.write_paused:
             assert self.connection.waiting <= MAX_PIPELINED + SLICE_BYTES // 26
             assert self.connection.held_bytes <= MAX_READ_AHEAD + self.limits.max_body_bytes + last_read
         else:
@@ -202,11 +208,17 @@ class Driven:
         return bytes(self.transport.written).replace(CONTINUE, b"")
 
 
-def drive(pieces: Iterable[bytes], *, limits: SmallLimits | None = None, at_once: bool = True) -> Driven:
-    """Feed pieces to a new connection and end it."""
+def drive(
+    pieces: Iterable[bytes], *, limits: SmallLimits | None = None, at_once: bool = True, slow: bool = False
+) -> Driven:
+    """Feed pieces to a new connection and end it; a ``slow`` client takes its answers only after every other piece."""
     driven = Driven(handler=Answering(at_once=at_once), limits=limits or SmallLimits())
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
+        if slow:
+            driven.take_answers(number % 2 == 1)
         driven.feed(piece)
+    if slow:
+        driven.take_answers(True)
     driven.answer_all()
     driven.end()
     return driven

@@ -15,14 +15,14 @@ _ABSOLUTE = re.compile(rb"(?i)https?://([^/?]*)(.*)", re.DOTALL)
 _LONG_CHUNK_LINE = re.compile(rb"0{12}[0-9a-fA-F]*[\r;]")
 
 
-def check_requests(pieces: Sequence[bytes], *, at_once: bool = True) -> None:
+def check_requests(pieces: Sequence[bytes], *, at_once: bool = True, slow: bool = False) -> None:
     """Whatever a client sends, in whatever pieces.
 
     Nothing escapes; each request and at most one refusal is answered once, validly and in order; what is held is
     bounded (``Driven`` checks that); pieces do not matter; h11 reads the same; what goes on means only one thing.
     """
     raw = b"".join(pieces)
-    driven = drive(pieces, at_once=at_once)
+    driven = drive(pieces, at_once=at_once, slow=slow)
     requests, refusals = driven.handler.requests, driven.handler.statuses
     assert driven.transport.closed
     assert len(refusals) <= 1

@@ -270,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_unread()
             return
         self._feed(data)
-        if self._turn is not None and self._is_full():
+        if (self._queue or self._turn is not None) and self._is_full():
             self._pause_reading()
 
     def _feed(self, data: bytes | memoryview) -> None:
@@ -364,7 +364,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Go on after an answer: with the next request, the refusal that had to wait, or what was left unread."""
-        if self._turn is not None or self._closing or self.write_paused:
+        if self._turn is not None or self._closing or self._lingering or self.write_paused:
             return
         if self._queue:
             request, keep_alive = self._queue.popleft()

@@ -186,6 +186,16 @@ def test_no_answer_is_begun_while_the_client_takes_none():
     assert len(driven.seen) == 10
 
 
+def test_small_reads_fill_the_queue_no_further_while_the_client_takes_no_answer():
+    driven = Driven()
+    driven.connection.pause_writing()
+    for _ in range(200):
+        driven.feed(GET)
+    assert driven.connection.waiting == MAX_PIPELINED
+    driven.take_answers(True)
+    assert len(driven.seen) == 200
+
+
 def test_a_body_in_tiny_chunks_costs_little_more_than_its_bytes():
     driven = Driven(limits=BIG)
     driven.feed(CHUNKED)
