@@ -28,6 +28,18 @@ def load_line(gateway: Mapping[str, Any] | None) -> str:
     )
 
 
+def worker_lines(gateway: Mapping[str, Any] | None) -> list[str]:
+    """One line per gateway worker, where there are several."""
+    workers = (gateway or {}).get("workers", [])
+    if len(workers) < 2:
+        return []
+    return [
+        f"worker {row['worker']}: {row['state']}, pid {row['pid']}, {row['in_flight']} in flight, "
+        f"{row['connections']} connections" + (f", died {row['deaths']} times" if row["deaths"] else "")
+        for row in workers
+    ]
+
+
 def replica_table(rows: list[Mapping[str, Any]]) -> Table:
     """Rows with name, state, detail, url, in_flight, running, waiting, kv."""
     table = Table(box=None, pad_edge=False, header_style="bold")

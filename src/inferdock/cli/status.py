@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inferdock.app.platform import resolve_state_root
 from inferdock.cli.output import output_option, print_json
-from inferdock.cli.platform_view import load_line, merged_rows, replica_table
+from inferdock.cli.platform_view import load_line, merged_rows, replica_table, worker_lines
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.state import read_state
@@ -60,6 +60,8 @@ def _print(state: dict[str, Any], gateway: dict[str, Any] | None, output: str) -
     console.print(f"[bold]{state['model']}[/bold]  {state['revision']}  {state['url']}/v1  ({state['engine']})")
     console.print(replica_table(merged_rows(state["replicas"], gateway)))
     console.print(load_line(gateway))
+    for line in worker_lines(gateway):
+        console.print(line)
     for replica in state["replicas"]:
         if replica["problem"]:
             console.print(f"{replica['name']}: {replica['problem']} Log: {replica['log']}", style="red", markup=False)

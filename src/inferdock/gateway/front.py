@@ -109,7 +109,7 @@ class Front:
         """Accept no more from these; what waits in their queues is left to whoever else holds them."""
         for server in servers:
             server.close()
-            self._servers.remove(server)
+        self._servers = [server for server in self._servers if server not in servers]
 
     def stop_serving_all(self) -> None:
         """Accept no more from any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -143,6 +144,18 @@ async def test_sigterm_drains_all_workers(tmp_path):
             assert all([await stream.whole() for stream in streams])
             assert await gateway.ended() == 0
             assert await status_of(f"{gateway.url}/health") == 0
+
+
+async def test_the_announce_file_names_the_workers_that_run_now(tmp_path):
+    async with running_sim() as one:
+        with gateway_process(tmp_path, [one.url], "--workers", "2") as gateway:
+            await gateway.until_ready()
+            before = set(gateway.announced["workers"])
+            os.kill(min(before), signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while len(set(gateway.announced["workers"]) - before) != 1:
+                    await asyncio.sleep(0.02)
+            assert gateway.announced["pid"] == gateway.process.pid
 
 
 async def test_the_drain_ends_at_its_deadline(tmp_path):

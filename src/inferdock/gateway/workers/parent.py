@@ -198,6 +198,7 @@ class GatewayParent:
         for traffic in self._traffic.values():
             worker.channel.send(traffic)
         worker.channel.send(frames.Health([self._health_row(endpoint) for endpoint in self._endpoints]))
+        self.workers_changed()
 
     def _received(self, worker: Worker, frame: object) -> None:
         match frame:

@@ -61,6 +61,7 @@ class Worker:
         self._parts: Parts | None = None
         self._listeners: list[list[int]] = []
         self._foreign: dict[int, list[asyncio.Server]] = {}
+        self._accepting = asyncio.Lock()
         self._by_slot: dict[int, Endpoint] = {}
         self._version = 0
         self._waiting_for_text: list[Reply] = []
@@ -87,7 +88,11 @@ class Worker:
         if isinstance(frame, frames.Setup):
             self._set_up(frame)
         elif self._parts is not None:
-            self._obey(frame, self._parts)
+            try:
+                self._obey(frame, self._parts)
+            except Exception as exc:  # a defect that meets one frame must not end all workers at once
+                name = type(frame).__name__
+                self._parts.log.event("error", "frame not obeyed", frame=name, reason=repr(exc)[:500])
 
     def _obey(self, frame: object, parts: Parts) -> None:
         match frame:
@@ -142,11 +147,11 @@ class Worker:
         self._channel.send(frames.Serving())
 
     async def _accept_from(self, rows: set[int], front: Front) -> None:
-        for row in self._foreign.keys() - rows:
-            front.stop_serving(self._foreign.pop(row))
-        for row in rows - self._foreign.keys():
-            self._foreign[row] = []
-            self._foreign[row] += await front.serve_on(self._listeners[row])
+        async with self._accepting:  # one frame after the other
+            for row in self._foreign.keys() - rows:
+                front.stop_serving(self._foreign.pop(row))
+            for row in rows - self._foreign.keys():
+                self._foreign[row] = await front.serve_on(self._listeners[row])
 
     def _configure(self, frame: frames.Configure, parts: Parts) -> None:
         settings = unpack(frame.settings)
@@ -225,7 +230,8 @@ class Worker:
     async def _retire(self, parts: Parts, *, leave_queue: bool) -> None:
         """End alone; ``leave_queue``: others accept what waits in our sockets' queues."""
         if leave_queue:
-            parts.front.stop_serving_all()
+            async with self._accepting:
+                parts.front.stop_serving_all()
         else:
             await parts.front.stop_listening()
             for fd in chain.from_iterable(self._listeners):
