@@ -101,9 +101,10 @@ def chat(tokens: int, *, stream: bool = True) -> dict:
     }
 
 
-async def ask(url: str, tokens: int = 3, *, stream: bool = False) -> tuple[int, str]:
+async def ask(url: str, tokens: int = 3, *, stream: bool = False, key: str | None = None) -> tuple[int, str]:
     """One request on a connection of its own: status and body."""
-    async with aiohttp.ClientSession() as http:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(headers=headers) as http:
         async with http.post(f"{url}/v1/chat/completions", json=chat(tokens, stream=stream)) as response:
             return response.status, await response.text()
 

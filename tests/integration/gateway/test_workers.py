@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import socket
+import time
 
 import aiohttp
 import pytest
 
 from inferdock.gateway.workers import crew
 from inferdock.gateway.workers.worker import REPORT_S
+from inferdock.keys.store import KeyFile
 from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
 from tests.support.workers import (
@@ -216,3 +218,23 @@ async def test_admin_status_has_totals_and_a_row_per_worker():
             assert status["requests_total"] == 9
             assert [row["worker"] for row in status["workers"]] == [0, 1, 2]
             assert sorted(row["pid"] for row in status["workers"]) == sorted(gateway.parent.pids)
+
+
+async def test_a_key_and_its_limit_count_in_all_workers_together(tmp_path):
+    file = KeyFile(tmp_path / "keys.jsonl")
+    _, key = file.create(name="test", now=time.time(), requests_per_minute=10)
+    async with running_sim() as one:
+        with gateway_process(tmp_path, [one.url], "--workers", "2", config=f"keys: {{file: {file.path}}}") as gateway:
+            await gateway.until_ready()
+            answers = [await ask(gateway.url, key=key) for _ in range(24)]
+            assert [status for status, _ in answers] == [200] * 10 + [429] * 14
+            assert (await ask(gateway.url))[0] == 401
+
+
+async def test_the_limit_on_requests_in_flight_is_that_of_the_whole_gateway():
+    async with running_sim(SLOW) as one:
+        async with running_workers([one.url], max_in_flight=6) as gateway:
+            held = await open_streams(gateway.url, 6, tokens=100)
+            answers = await asyncio.gather(*(ask(gateway.url) for _ in range(8)))
+            assert [status for status, _ in answers] == [503] * 8
+            assert all([await stream.whole() for stream in held])

@@ -1,13 +1,15 @@
 """Instruments and logs."""
 
 import json
+import os
+import select
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferdock.telemetry.exposition import Exposition
 from inferdock.telemetry.instruments import Counter, Gauge, Histogram, quantile
-from inferdock.telemetry.logs import EventLog
+from inferdock.telemetry.logs import EventLog, write_lines_to_fd
 
 
 def families(*instruments) -> dict:
@@ -66,6 +68,15 @@ def test_a_text_line_stays_one_line():
     out = bytearray()
     EventLog(out.extend, form="text", wall_clock=lambda: 1.0).event("info", "odd", text="two\nlines")
     assert out.count(b"\n") == 1
+
+
+def test_lines_of_several_processes_stay_whole_in_a_pipe():
+    read, write = os.pipe2(os.O_DIRECT)  # keeps each write apart
+    write_lines_to_fd(write)((b"x" * 999 + b"\n") * 12)
+    pieces = [len(os.read(read, select.PIPE_BUF)) for _ in range(3)]
+    os.close(read)
+    os.close(write)
+    assert pieces == [4000, 4000, 4000]
 
 
 def test_a_full_disk_costs_lines_and_nothing_else():
