@@ -131,17 +131,25 @@ class Answering:
 
 
 Fields = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...], bytes]
-"""Method, target, headers and body of a request."""
+"""Method, target, headers and body of a request; framing is judged by the body that it gives."""
 
 
 def fields(request: Request) -> Fields:
     """What a request says, to compare it."""
-    return request.method, request.target, tuple(request.headers), request.body
+    return request.method, request.target, _unframed(request.headers), request.body
+
+
+def _unframed(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name, value) for name, value in headers if name not in (b"content-length", b"transfer-encoding"))
 
 
 @dataclass
 class Driven:
-    """One connection under test."""
+    """One connection under test.
+
+    Attributes:
+        ended_by_answer: our side was closed before the client left.
+    """
 
     loop: FakeLoop = field(default_factory=FakeLoop)
     transport: FakeTransport = field(default_factory=FakeTransport)
@@ -149,6 +157,7 @@ class Driven:
     limits: SmallLimits = field(default_factory=SmallLimits)
     connection: ClientConnection = field(init=False)
     pending: bytes = b""
+    ended_by_answer: bool = False
 
     def __post_init__(self) -> None:
         self.connection = ClientConnection(self.handler, self.limits, set(), self.loop)  # type: ignore[arg-type]
@@ -191,6 +200,7 @@ class Driven:
 
     def end(self) -> None:
         """The client closes its side."""
+        self.ended_by_answer = self.transport.closed or self.transport.eof
         if not self.transport.closed and not self.connection.eof_received():
             self.transport.close()
         self.connection.connection_lost(None)
@@ -265,7 +275,7 @@ def read_by_h11(raw: bytes, *, lenient: bool = False) -> Reference:
             return found
         if not isinstance(event, h11.EndOfMessage):
             return found
-        found.seen.append((request.method, request.target, tuple(request.headers), body))
+        found.seen.append((request.method, request.target, _unframed(request.headers), body))
         if server.their_state is h11.MUST_CLOSE or request.http_version == b"1.0":
             found.closed = True
             return found

@@ -57,12 +57,11 @@ def check_against_h11(raw: bytes) -> None:
 
 
 def _normal(seen: Fields) -> Fields:
-    """Without what the two spell differently: the absolute form, and the letters of `chunked`."""
+    """Without what the two spell differently: the absolute form."""
     method, target, headers, body = seen
     if found := _ABSOLUTE.fullmatch(target):
         target = found[2] if found[2].startswith(b"/") else b"/" + found[2]
         headers = (*(field for field in headers if field[0] != b"host"), (b"host", found[1]))
-    headers = tuple((name, value.lower() if name == b"transfer-encoding" else value) for name, value in headers)
     return method, target, headers, body
 
 

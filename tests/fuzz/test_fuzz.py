@@ -55,14 +55,20 @@ Case = tuple[list[bytes], bool]
 
 def damaged(source: random.Random, valid: Sequence[bytes], most: int) -> Case:
     """A few valid messages behind each other, damaged and cut."""
-    raw = b"".join(source.choices(valid, k=source.randint(1, most)))
-    operations = mutate.aim(raw, mutate.draw(source), source)
-    raw = mutate.apply(raw, operations)
+    messages = source.choices(valid, k=source.randint(1, most))
+    if source.random() < 0.2:  # each in one piece, and some again: what is remembered of one must not change another
+        messages = [_damage(message, source) for message in messages]
+        return [*messages, *source.choices(messages, k=2), *source.choices(valid, k=1)], source.random() < 0.5
+    raw = _damage(b"".join(messages), source)
     if source.random() < 0.1:
         pieces = [raw[place : place + 1] for place in range(min(len(raw), 600))] + [raw[600:]]
     else:
         pieces = cut(raw, [source.getrandbits(20) for _ in range(source.randint(0, 6))])
     return pieces, source.random() < 0.5
+
+
+def _damage(raw: bytes, source: random.Random) -> bytes:
+    return mutate.apply(raw, mutate.aim(raw, mutate.draw(source), source))
 
 
 def run_for(seconds: float, make: Callable[[random.Random], Case], check: Callable[[list[bytes], bool], None]) -> int:
