@@ -16,6 +16,9 @@ from inferdock.wire.http1 import ProtocolError, ResponseHead, ResponseReader
 MAX_IDLE_PER_ENDPOINT = 256
 """Idle connections kept per endpoint; more are closed when they come back."""
 
+MAX_IDLE_S = 60.0
+"""Seconds that an idle connection is kept: health checks open a new one each, and not every replica closes them."""
+
 _COPIED_BYTES = 16 * 1024
 """Bodies up to this size are joined to their head: one write costs more than so short a copy."""
 
@@ -224,6 +227,7 @@ class UpstreamPool:
         """Keep a connection for the next request."""
         idle = self._idle.setdefault(connection.address, [])
         if len(idle) < MAX_IDLE_PER_ENDPOINT:
+            connection.deadline += MAX_IDLE_S - connection.silence_s  # it was set when the last bytes came
             idle.append(connection)
         else:
             connection.transport.close()
@@ -241,9 +245,13 @@ class UpstreamPool:
             connection.transport.close()
 
     def check_time(self, now: float) -> None:
-        """Called about once a second: fails attempts whose replica has been silent for too long."""
+        """Called about once a second: fails attempts whose replica has been silent for too long, closes what has been
+        idle for too long."""
         for connection in [c for c in self._all if c.receiver is not None and c.deadline < now]:
             connection.time_out()
+        for idle in self._idle.values():
+            for connection in [c for c in idle if c.deadline < now]:
+                connection.transport.close()
 
     def close(self) -> None:
         """Close every connection; attempts under way fail."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferdock.gateway.upstream import UpstreamConnection, UpstreamPool
+from inferdock.gateway.upstream import MAX_IDLE_S, UpstreamConnection, UpstreamPool
 from inferdock.wire.http1 import ResponseHead
 from tests.fuzz.drive import FakeLoop, FakeTransport
 
@@ -161,3 +161,24 @@ def test_the_answer_to_head_frees_the_connection():
     connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
     assert (answer.done, answer.body, answer.head.length) == (True, b"", 10)
     assert pool.take_idle(ADDRESS) is connection
+
+
+def test_an_idle_connection_is_kept_for_a_minute():
+    pool, connection, transport = connected()
+    connection.send(b"x", Answer(connection), silence_s=600)
+    connection.data_received(SIZED)
+    pool.check_time(pool.loop.time() + MAX_IDLE_S - 1)
+    assert not transport.closed
+    pool.check_time(pool.loop.time() + MAX_IDLE_S + 1)
+    assert transport.closed
+
+
+def test_a_connection_in_use_is_held_to_its_silence_only():
+    pool, connection, transport = connected()
+    pool._all.add(connection)
+    answer = Answer(connection)
+    connection.send(b"x", answer, silence_s=600)
+    pool.check_time(pool.loop.time() + 599)
+    assert not transport.closed
+    pool.check_time(pool.loop.time() + 601)
+    assert "silent for 600 s" in answer.failed
