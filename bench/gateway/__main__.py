@@ -31,7 +31,7 @@ def main() -> None:
     if args.install:
         for name in names or peers.NAMES:
             peers.install(name)
-    found = [peers.find(name) for name in names or peers.NAMES]
+    found = [peers.find(name) for name in names or _default_names(args.at)]
     plan = runner.Plan(
         rounds=args.rounds or (1 if args.quick else 5),
         share=args.share or (0.4 if args.quick else 1.0),
@@ -65,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-gateway ARGS='...'", description=__doc__)
     parser.add_argument("--only", metavar="NAMES", help=f"scenarios, of {','.join(s.name for s in SCENARIOS)}")
     parser.add_argument("--peers", metavar="NAMES", help=f"gateways, of {','.join(peers.NAMES)}; inferdock@COMMIT")
+    parser.add_argument("--at", metavar="COMMIT", help="this commit of Inferdock instead of the working tree")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (default 5)")
     parser.add_argument("--share", type=float, help="share of the usual time of each step (default 1)")
     parser.add_argument("--quick", action="store_true", help="3 minutes at most: fewer scenarios and peers, one round")
@@ -84,6 +85,10 @@ def _names(args: argparse.Namespace) -> tuple[str, ...]:
     if args.peers:
         return tuple(args.peers.split(","))
     return QUICK_PEERS if args.quick else ()
+
+
+def _default_names(at: str | None) -> tuple[str, ...]:
+    return tuple(f"inferdock@{at}" if at and name == "inferdock" else name for name in peers.NAMES)
 
 
 def _cores(text: str | None) -> Cores:

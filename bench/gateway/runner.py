@@ -86,7 +86,7 @@ def measure(scenario: Scenario, peers: Sequence[Peer], plan: Plan) -> dict[str, 
 def _takes_part(scenario: Scenario, peer: Peer, plan: Plan, skipped: dict[str, str]) -> bool:
     needs_workers = any(variant.workers > 1 for variant in scenario.variants)
     reason = peer.missing
-    if not plan.chosen and peer.name not in scenario.peers:
+    if not plan.chosen and peer.name.partition("@")[0] not in scenario.peers:
         return False
     if peer.command is None and scenario.versus != "peers":
         return False

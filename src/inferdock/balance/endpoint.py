@@ -26,6 +26,7 @@ class Endpoint:
 
     Attributes:
         spec: what it was told to be.
+        authority: host and port as a Host header spells them.
         slot: its column on the board.
         in_flight: requests that this process holds on it.
         running: requests in the engine's batch at the last health check.
@@ -46,6 +47,7 @@ class Endpoint:
         "_changed",
         "_state",
         "_waiting",
+        "authority",
         "failures",
         "in_flight",
         "index",
@@ -68,6 +70,7 @@ class Endpoint:
     ) -> None:
         """``changed`` is called after each change of ``state``."""
         self.spec = spec
+        self.authority = spec.url.removeprefix("http://").encode()
         self.slot = slot
         self._board = board
         self._changed = changed

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.http_server import Turn
-from inferdock.wire.http1 import LAST_CHUNK, Header, ResponseHead, chunk, head, status_line
+from inferdock.wire.http1 import LAST_CHUNK, Header, ResponseHead, chunk, status_line
 from inferdock.wire.openai import error_body
 
 _NOT_RETURNED = frozenset({b"server", b"x-request-id"})
-_EVENT_STREAM: list[Header] = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-]
+_EVENT_STREAM = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
+)
 HEARTBEAT = b": waiting for a replica\n\n"
 """An SSE comment: clients skip it, proxies see that the connection lives."""
 
@@ -22,10 +21,10 @@ class Answer:
     Attributes:
         begun: the head has been written; the status cannot be changed any more.
         status: as the client got it, 0 before.
-        sent_at: clock time of the last byte, in seconds.
+        extra: further header lines of ours, for whatever answer it becomes.
     """
 
-    __slots__ = ("_events", "_request_id", "_turn", "begun", "extra", "sent_at", "status")
+    __slots__ = ("_events", "_request_id", "_turn", "begun", "extra", "status")
 
     def __init__(self, turn: Turn, request_id: bytes) -> None:
         self._turn = turn
@@ -33,22 +32,21 @@ class Answer:
         self._events = False
         self.begun = False
         self.status = 0
-        self.sent_at = 0.0
-        self.extra: list[Header] = []
+        self.extra = b""
 
     @property
     def chunked(self) -> bool:
         """The client understands chunks."""
         return not self._turn.http10
 
-    def begin(self, response: ResponseHead, first: bytes, *, framed_by_us: bool, extra: list[Header]) -> None:
+    def begin(self, response: ResponseHead, first: bytes, *, framed_by_us: bool, extra: bytes) -> None:
         """Write the head and the first bytes of the body.
 
         Args:
             response: the replica's head.
             first: bytes of the body, framed.
             framed_by_us: the body is framed anew, whatever the replica's framing was.
-            extra: headers of our own.
+            extra: header lines of our own.
         """
         if self.begun:  # a heartbeat needed the head before
             self._turn.write(first)
@@ -57,25 +55,23 @@ class Answer:
         self.status = response.status
         self._events = response.event_stream
         turn = self._turn
-        fields = [field for field in response.headers if field[0] not in _NOT_RETURNED]
-        fields.append((b"x-request-id", self._request_id))
-        fields += extra
-        fields += self.extra
         if response.length is not None and not framed_by_us:
-            fields.append((b"content-length", b"%d" % response.length))
+            framing = b"content-length: %d\r\n" % response.length
         elif (response.chunked or framed_by_us) and not turn.http10:
-            fields.append((b"transfer-encoding", b"chunked"))
+            framing = b"transfer-encoding: chunked\r\n"
         else:
+            framing = b""
             turn.keep_alive = False  # the body's end is the connection's end
-        self._write_head(response.status, fields, first)
+        self._write_head(response.status, response.lines(_NOT_RETURNED) + extra + framing, first)
 
-    def _write_head(self, status: int, fields: list[Header], first: bytes) -> None:
+    def _write_head(self, status: int, lines: bytes, first: bytes) -> None:
         turn = self._turn
         if not turn.keep_alive:
-            fields.append((b"connection", b"close"))
+            lines += b"connection: close\r\n"
         elif turn.http10:
-            fields.append((b"connection", b"keep-alive"))
-        turn.write(head(status_line(status), fields) + first)
+            lines += b"connection: keep-alive\r\n"
+        parts = (status_line(status), self._request_id, lines, self.extra, first)
+        turn.write(b"%b\r\nx-request-id: %b\r\n%b%b\r\n%b" % parts)
 
     def write(self, data: bytes) -> None:
         """Write more of the body, framed."""
@@ -86,9 +82,7 @@ class Answer:
         if not self.begun:
             self.begun = self._events = True
             self.status = 200
-            fields = [*_EVENT_STREAM, (b"x-request-id", self._request_id), *self.extra]
-            fields.append((b"transfer-encoding", b"chunked"))
-            self._write_head(200, fields, chunk(HEARTBEAT))
+            self._write_head(200, _EVENT_STREAM, chunk(HEARTBEAT))
         else:
             self._turn.write(chunk(HEARTBEAT))
 
@@ -118,12 +112,18 @@ class Answer:
 
 
 def respond_error(
-    turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False, extra: list[Header] | None = None
+    turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False, extra: bytes = b""
 ) -> None:
-    """Answer with an OpenAI error object."""
-    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id), *(extra or ())]
+    """Answer with an OpenAI error object; ``extra``: further header lines."""
+    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id)]
+    fields += [(name, value) for name, _, value in (line.partition(b": ") for line in extra.split(b"\r\n") if line)]
     if error.retry_after_s is not None:
         fields.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.status == 401:
         fields.append((b"www-authenticate", b"Bearer"))
     turn.respond(error.status, fields, error_body(error), bodiless=bodiless)
+
+
+def header_lines(fields: list[Header]) -> bytes:
+    """Headers as lines."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])

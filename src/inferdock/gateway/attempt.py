@@ -8,7 +8,7 @@ from inferdock.balance.endpoints import Endpoint, Lease
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.upstream import Receiver, UpstreamConnection, UpstreamPool
 from inferdock.telemetry.tracing import Trace
-from inferdock.wire.http1 import HOP_BY_HOP, Header, head
+from inferdock.wire.http1 import HOP_BY_HOP
 
 _NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
@@ -50,10 +50,11 @@ class Attempt:
 
     __slots__ = (
         "_bodiless",
+        "_body",
+        "_head",
         "_lease",
         "_owner",
         "_pool",
-        "_request",
         "_silence_s",
         "began_at",
         "connection",
@@ -62,10 +63,10 @@ class Attempt:
     )
 
     def __init__(self, owner: Owner, pool: UpstreamPool, lease: Lease, began_at: float) -> None:
-        self._owner = owner
+        self._owner: Owner | None = owner
         self._pool = pool
         self._lease: Lease | None = lease
-        self._request = b""
+        self._head = self._body = b""
         self._silence_s = 0.0
         self._bodiless = False
         self.endpoint: Endpoint = lease.endpoint
@@ -73,9 +74,10 @@ class Attempt:
         self.status = 0
         self.connection: UpstreamConnection | None = None
 
-    def begin(self, request: bytes, *, silence_s: float, bodiless: bool) -> None:
+    def begin(self, head: bytes, body: bytes, *, silence_s: float, bodiless: bool) -> None:
         """Send head and body over an idle connection or a new one; see ``UpstreamConnection.send``."""
-        self._request = request
+        self._head = head
+        self._body = body
         self._silence_s = silence_s
         self._bodiless = bodiless
         spec = self.endpoint.spec
@@ -86,18 +88,20 @@ class Attempt:
             self._pool.connect((spec.host, spec.port), self._send, self._refused)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        if self._lease is None:  # it ended while we connected
+        owner = self._owner
+        if owner is None:  # it ended while we connected
             self._pool.give_back(connection)
             return
         self.connection = connection
-        if self._owner.paused:
+        if owner.paused:
             connection.transport.pause_reading()
-        self._owner.sending()
-        request, self._request = self._request, b""
-        connection.send(request, self._owner, silence_s=self._silence_s, bodiless=self._bodiless)
+        owner.sending()
+        head, body = self._head, self._body
+        self._head = self._body = b""
+        connection.send(head, owner, silence_s=self._silence_s, bodiless=self._bodiless, body=body)
 
     def _refused(self, reason: str) -> None:
-        if self._lease is not None:
+        if self._owner is not None:
             self._owner.attempt_refused(reason)
 
     def pause(self) -> None:
@@ -119,7 +123,7 @@ class Attempt:
     def end(self) -> bool:
         """Give the lease back; False when it had been given back before."""
         lease, self._lease = self._lease, None
-        self.connection = None
+        self.connection = self._owner = None  # no cycle is left for the garbage collector to find
         if lease is None:
             return False
         lease.release()
@@ -130,15 +134,17 @@ def upstream_head(
     request: Request, target: bytes, endpoint: Endpoint, request_id: bytes, body: bytes, trace: Trace | None = None
 ) -> bytes:
     """The head that a replica gets: the client's headers without what concerns only us or the connection."""
-    dropped = _NOT_FORWARDED if trace is None else _NOT_FORWARDED_TRACED if trace.continues else _NOT_FORWARDED_NEW
-    connection = request.header(b"connection")
-    if connection is not None and connection.lower() not in (b"keep-alive", b"close"):
-        dropped = dropped | {name.strip().lower() for name in connection.split(b",")}
-    fields: list[Header] = [(b"host", b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port))]
-    fields += [field for field in request.headers if field[0] not in dropped]
-    fields.append((b"x-request-id", request_id))
-    if trace is not None:
-        fields.append((b"traceparent", trace.upstream_header()))
-    if body or request.method == b"POST":
-        fields.append((b"content-length", b"%d" % len(body)))
-    return head(b"%b %b HTTP/1.1" % (request.method, target), fields)
+    if trace is None:
+        forwarded = request.head.forwarded(_NOT_FORWARDED)
+    else:
+        forwarded = request.head.forwarded(_NOT_FORWARDED_TRACED if trace.continues else _NOT_FORWARDED_NEW)
+        forwarded += b"traceparent: %b\r\n" % trace.upstream_header()
+    length = b"content-length: %d\r\n" % len(body) if body or request.method == b"POST" else b""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bx-request-id: %b\r\n%b\r\n" % (
+        request.method,
+        target,
+        endpoint.authority,
+        forwarded,
+        request_id,
+        length,
+    )

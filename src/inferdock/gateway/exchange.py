@@ -191,14 +191,10 @@ class Exchange:
         return self.answer.status
 
     @property
-    def usage(self) -> Usage | None:
-        """Token counts as the engine reports them."""
-        return self._relay.usage if self._relay is not None else None
-
-    @property
-    def tokens(self) -> int:
-        """Output tokens sent to the client."""
-        return self._relay.tokens if self._relay is not None else 0
+    def counts(self) -> tuple[Usage | None, int]:
+        """Token counts as the engine reports them, and output tokens sent to the client."""
+        relay = self._relay
+        return (relay.usage, relay.tokens) if relay is not None else (None, 0)
 
     @property
     def queued_s(self) -> float:
@@ -239,7 +235,8 @@ class Exchange:
         request_id = self.request_id + b"-resume-%d" % self.attempts if self._resuming else self.request_id
         head = upstream_head(self.request, self._target, attempt.endpoint, request_id, self._body, self.trace)
         attempt.begin(
-            head + self._body,
+            head,
+            self._body,
             silence_s=self._around.settings.response_timeout_s,
             bodiless=self.request.method == b"HEAD",
         )
@@ -371,10 +368,7 @@ class Exchange:
             self._error_as_event(response, data)
             return
         overhead_ms = (self.sent_at - self.request.received_at) * 1e3
-        extra = [
-            (b"x-inferdock-revision", self.revision.encode()),
-            (b"x-inferdock-overhead-ms", b"%.3f" % overhead_ms),
-        ]
+        extra = b"x-inferdock-revision: %b\r\nx-inferdock-overhead-ms: %.3f\r\n" % (self.revision.encode(), overhead_ms)
         self.answer.begin(response, data, framed_by_us=isinstance(self._relay, FollowedStream), extra=extra)
 
     def _error_as_event(self, response: ResponseHead, data: bytes) -> None:

@@ -21,6 +21,7 @@ from inferdock.gateway.load import CONNECTIONS
 from inferdock.gateway.pipeline import Pipeline
 from inferdock.gateway.upstream import UpstreamPool
 from inferdock.telemetry.logs import EventLog
+from inferdock.wire.request_head import HeadMemory
 
 if TYPE_CHECKING:  # a worker does not load the settings' library: it gets values from its parent
     from inferdock.config.settings import GatewaySettings, Settings
@@ -78,6 +79,7 @@ class Front:
         self.pool = pool
         self.connections = connections
         self._limits = ConnectionLimits(settings)
+        self._heads = HeadMemory()
         self._log = log
         self._servers: list[asyncio.Server] = []
 
@@ -122,7 +124,7 @@ class Front:
         self.stop_serving_all()
 
     def _connection(self) -> ClientConnection:
-        return ClientConnection(self.pipeline, self._limits, self.connections, self.pool.loop)
+        return ClientConnection(self.pipeline, self._limits, self.connections, self.pool.loop, self._heads)
 
     # -- Life ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from inferdock.domain.errors import RequestError
 from inferdock.wire.http1 import Header, head, status_line
 from inferdock.wire.http_request import SLICE_BYTES, Request, RequestReader
 from inferdock.wire.openai import error_body
+from inferdock.wire.request_head import HeadMemory
 
 __all__ = ["ClientConnection", "Handler", "Limits", "Listener", "Request", "Turn"]
 
@@ -145,8 +146,14 @@ class ClientConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(
-        self, handler: Handler, limits: Limits, connections: set[ClientConnection], loop: asyncio.AbstractEventLoop
+        self,
+        handler: Handler,
+        limits: Limits,
+        connections: set[ClientConnection],
+        loop: asyncio.AbstractEventLoop,
+        memory: HeadMemory | None = None,
     ) -> None:
+        """``memory``: of the heads of requests, shared by all connections; default: one of its own."""
         self._handler = handler
         self._limits = limits
         self._connections = connections
@@ -156,6 +163,7 @@ class ClientConnection(asyncio.Protocol):
             max_header_bytes=limits.max_header_bytes,
             taken=self._taken,
             clock=loop.time,
+            memory=memory,
         )
         self._queue: deque[tuple[Request, bool]] = deque()
         self._queued_bytes = 0
@@ -265,6 +273,11 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        if not self._unread and self._turn is None and not self._queue:
+            request = self._reader.whole(data)
+            if request is not None:
+                self._taken(request, request.head.keep_alive)
+                return
         if self._unread or (len(data) > SLICE_BYTES and len(data) > self._reader.body_left):
             self._unread += data
             self._read_unread()

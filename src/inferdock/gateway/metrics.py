@@ -29,15 +29,35 @@ Reply = Callable[[bytes | None], None]
 class RevisionCells:
     """The cells that one request for one (model, revision) touches, looked up once."""
 
-    __slots__ = ("duration", "itl", "output_tokens", "prompt_tokens", "tpot", "ttft")
+    __slots__ = (
+        "_answered",
+        "_names",
+        "_requests",
+        "duration",
+        "itl",
+        "output_tokens",
+        "prompt_tokens",
+        "tpot",
+        "ttft",
+    )
 
     def __init__(self, metrics: GatewayMetrics, model: str, revision: str) -> None:
+        self._requests = metrics.requests
+        self._names = (model, revision)
+        self._answered: dict[tuple[str, int], Cell] = {}
         self.ttft: HistogramCell = metrics.ttft.cell(model, revision)
         self.tpot: HistogramCell = metrics.tpot.cell(model, revision)
         self.itl: HistogramCell = metrics.itl.cell(model, revision)
         self.duration: HistogramCell = metrics.duration.cell(model, revision)
         self.prompt_tokens: Cell = metrics.prompt_tokens.cell(model, revision)
         self.output_tokens: Cell = metrics.output_tokens.cell(model, revision)
+
+    def answered(self, route: str, status: int) -> Cell:
+        """Counter of the answers of one route with one status."""
+        cell = self._answered.get((route, status))
+        if cell is None:
+            cell = self._answered[route, status] = self._requests.cell(*self._names, route, str(status))
+        return cell
 
 
 class GatewayMetrics:

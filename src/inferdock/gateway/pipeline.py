@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
-from inferdock.gateway.answer import respond_error
+from inferdock.gateway.answer import header_lines, respond_error
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
+from inferdock.gateway.books import Books
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import COLUMNS as LIMITER_COLUMNS
@@ -32,7 +35,7 @@ from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.waiting_room import WaitingRoom, no_replica
 from inferdock.keys.key import ANONYMOUS, Key
 from inferdock.telemetry.logs import EventLog
-from inferdock.telemetry.tracing import NoTracing, RequestFacts, Tracing
+from inferdock.telemetry.tracing import NoTracing, Tracing
 from inferdock.wire.continuation import ResumeMode, resume_mode
 from inferdock.wire.openai import (
     IDS_WISH,
@@ -63,7 +66,7 @@ TIMEOUT_HEADER = b"x-inferdock-timeout-ms"
 """How long the client will wait, in milliseconds; a request that cannot begin by then is refused."""
 
 SESSION_HEADER = b"x-session-id"
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_REQUEST_ID = re.compile(rb"[!#-\[\]-~]{1,128}")  # visible ASCII that needs no escape in JSON
 _PROMPT = re.compile(rb'"(?:messages|prompt|input)"\s*:')
 _ROUTES = {path: path.decode() for path in POST_ONLY}
 
@@ -103,10 +106,17 @@ class Pipeline:
         self.limiter = limiter or Limiter(Board.private(LIMITER_COLUMNS))
         self.draining = False
         self.tracing = tracing or NoTracing()
+        self._books = Books(
+            metrics=metrics,
+            log=log,
+            tracing=self.tracing,
+            log_requests=log_requests,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
         self._load = load or Board.private(LOAD_COLUMNS)
-        self._in_flight = 0
+        self.in_flight = 0
         self.now = clock
-        self.log_requests = log_requests
         self.room = WaitingRoom(
             endpoints=endpoints, settings=lambda: self._settings, clock=clock, call_later=pool.loop.call_later
         )
@@ -115,7 +125,6 @@ class Pipeline:
         self._leaving: dict[Endpoint, float] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._idle = asyncio.Event()
-        self._log = log
         self._check_soon = check_soon
         self._own = OwnRoutes(endpoints=endpoints, metrics=metrics, is_draining=lambda: self.draining)
         self._id_prefix = b"req-" + os.urandom(8).hex().encode() + b"-%x"
@@ -131,62 +140,62 @@ class Pipeline:
         self._settings = settings
         self._usual = Wanted(limit=settings.max_in_flight_per_replica)
 
-    @property
-    def in_flight(self) -> int:
-        return self._in_flight
-
-    @in_flight.setter
-    def in_flight(self, count: int) -> None:
-        self._in_flight = count
-        self._load.set(IN_FLIGHT, count)
-
     # -- Handler ---------------------------------------------------------------------------------------------
 
     def handle(self, request: Request, turn: Turn) -> None:
         """Answer one request (see the module's first line for the order)."""
-        named = dict(request.headers)
+        named = request.head.named
         request_id = self._request_id(named.get(b"x-request-id"))
         try:
             key = ANONYMOUS
             if self.auth.enabled and request.path.startswith(b"/v1/"):
                 key = self.auth.authenticate(named.get(b"authorization"), named.get(b"x-api-key"), self._wall_clock())
-            if self._own.answers(request):
-                self._own.answer(request, turn, request_id, key)
-                return
-            self._check_route(request)
+            route = _ROUTES.get(request.path)
+            if route is None:
+                if self._own.answers(request):
+                    self._own.answer(request, turn, request_id, key)
+                    return
+                _check_path(request.path)
+                route = "other"
+            elif request.method != b"POST":
+                raise RequestError(405, "This route only takes POST.", code="method_not_allowed")
             self._admit(turn)
             fields = self._read(request, named.get(b"content-type"))
             model = self._resolve(fields.model, key)
             admission = self._limited(request, fields, key)
         except RequestError as error:
             self._count(UNKNOWN, "", "refused", error.status)
-            extra = error.headers if isinstance(error, RateLimitError) else None
+            extra = header_lines(error.headers) if isinstance(error, RateLimitError) else b""
             respond_error(turn, error, request_id, bodiless=request.method == b"HEAD", extra=extra)
             return
         mode = self._resume_mode(request, fields, model)
         body, drop_usage = _body_for_replica(request, fields, mode)
         self.in_flight += 1
-        self._budget(model).request()
+        self._load.set(IN_FLIGHT, self.in_flight)
+        budget = self._budgets.get(model)
+        if budget is None:
+            budget = self._budgets[model] = RetryBudget(self.now())
+        budget.request()
         exchange = Exchange(
             self,
             request,
             turn,
             request_id=request_id,
-            route=_ROUTES.get(request.path, "other"),
+            route=route,
             model=model,
             fields=fields,
             body=body,
             drop_usage=drop_usage,
             resume_mode=mode,
-            wanted=self._wanted(request, named.get(SESSION_HEADER)),
-            priority=_priority(fields, key),
-            deadline=_deadline(request, named.get(TIMEOUT_HEADER)),
+            wanted=self._wanted(request, named),
+            priority=-key.priority if fields.priority is UNSET else _priority(fields, key),
+            deadline=_deadline(request, named[TIMEOUT_HEADER]) if TIMEOUT_HEADER in named else math.inf,
             admission=admission,
             key=key,
             trace=self.tracing.begin(named.get(b"traceparent")),
         )
         if key.limited:
-            exchange.answer.extra = admission.headers(self.now())
+            exchange.answer.extra = header_lines(admission.headers(self.now()))
         self._live.add(exchange)
         exchange.start()
 
@@ -196,22 +205,13 @@ class Pipeline:
 
     # -- Steps -----------------------------------------------------------------------------------------------
 
-    def _check_route(self, request: Request) -> None:
-        path = request.path
-        if path in POST_ONLY:
-            if request.method != b"POST":
-                raise RequestError(405, "This route only takes POST.", code="method_not_allowed")
-        elif not path.startswith(b"/v1/") or b".." in path:
-            shown = path[:200].decode("utf-8", "replace")
-            raise RequestError(404, f"There is no route {shown}; the API lives under /v1.", code="route_not_found")
-
     def _admit(self, turn: Turn) -> None:
         if self.draining:
             turn.keep_alive = False
             raise RequestError(
                 503, "This gateway is shutting down.", kind="server_error", code="draining", retry_after_s=1
             )
-        if self.in_flight >= self._settings.max_in_flight:
+        if self._load.total(IN_FLIGHT) >= self._settings.max_in_flight:
             raise RequestError(
                 503, "Too many requests are in flight.", kind="server_error", code="overloaded", retry_after_s=1
             )
@@ -226,19 +226,18 @@ class Pipeline:
         return read_fields(request.body)
 
     def _resolve(self, model: str | None, key: Key) -> str:
-        known = self.endpoints.models
         if model is None:
-            if len(known) == 1:
-                model = known[0]  # as vLLM does: one model needs no name
-            elif known:
+            known = self.endpoints.models
+            if not known:
+                raise no_replica("any model")
+            if len(known) > 1:
                 raise RequestError(400, "`model` is missing.", param="model", code="model_missing")
-        if model is not None:
+            model = known[0]  # as vLLM does: one model needs no name
+        if key.models:
             check_model(key, model)
-            if self.endpoints.knows(model):
-                return model
-            if known:
-                raise model_not_found(model)
-        raise no_replica(model[:200] if model else "any model")
+        if self.endpoints.knows(model):
+            return model
+        raise model_not_found(model) if self.endpoints.models else no_replica(model[:200])
 
     def _limited(self, request: Request, fields: RequestFields, key: Key) -> Admission:
         tokens = 0
@@ -254,7 +253,8 @@ class Pipeline:
         wished = route.resume if route is not None and route.resume is not None else self._settings.resume
         return resume_mode(fields, request.path) if wished else ResumeMode.NONE
 
-    def _wanted(self, request: Request, session: bytes | None) -> Wanted:
+    def _wanted(self, request: Request, named: dict[bytes, bytes]) -> Wanted:
+        session = named.get(SESSION_HEADER)
         prefix = _prompt_of(request.body, self.endpoints.prefix_bytes) if self.endpoints.prefix_bytes else b""
         if session is None and not prefix:
             return self._usual
@@ -265,12 +265,6 @@ class Pipeline:
             return given
         self._id_counter += 1
         return self._id_prefix % self._id_counter
-
-    def _budget(self, model: str) -> RetryBudget:
-        budget = self._budgets.get(model)
-        if budget is None:
-            budget = self._budgets[model] = RetryBudget(self.now())
-        return budget
 
     # -- Chores ----------------------------------------------------------------------------------------------
 
@@ -296,7 +290,7 @@ class Pipeline:
 
     def may_retry(self, model: str) -> bool:
         """Pay for one retry of a request for ``model``."""
-        allowed = self._budget(model).take(self.now())
+        allowed = self._budgets[model].take(self.now())
         if not allowed:
             self.metrics.retries_refused.cell(model).value += 1
         return allowed
@@ -319,83 +313,31 @@ class Pipeline:
             await self._idle.wait()
 
     def over(self, exchange: Exchange) -> None:
-        """Count a finished exchange and write its line."""
+        """A request has ended."""
         self.in_flight -= 1
+        self._load.set(IN_FLIGHT, self.in_flight)
         self._live.discard(exchange)
         if self.draining and not self.in_flight:
             self._idle.set()
-        self._count(exchange.model, exchange.revision, exchange.route, exchange.status)
-        duration_s = exchange.ended_at - exchange.request.received_at
-        cells = self.metrics.cells(exchange.model, exchange.revision)
-        cells.duration.observe(duration_s)
-        usage = exchange.usage
-        output_tokens = exchange.tokens
-        cells.output_tokens.value += output_tokens
-        prompt_tokens = usage.prompt_tokens if usage is not None else 0
-        cells.prompt_tokens.value += prompt_tokens
-        ttft_s: float | None = None
-        if exchange.fields.stream and exchange.first_byte_at and exchange.status == 200:
-            ttft_s = exchange.first_byte_at - exchange.request.received_at
-            cells.ttft.observe(ttft_s)
-            if output_tokens > 1 and exchange.outcome == "answered":
-                cells.tpot.observe((duration_s - ttft_s) / (output_tokens - 1))
-        if exchange.key.limited:
-            if usage is not None or exchange.outcome == "refused":
-                exchange.admission.used_tokens(prompt_tokens + output_tokens, self.now())
-            exchange.admission.release()
-        if self.log_requests:
-            self._log_line(exchange, duration_s, ttft_s, output_tokens)
-        trace = exchange.trace
-        if trace is not None and trace.sampled:
-            self.tracing.end(trace, _facts(exchange, ttft_s))
+        self._books.close(exchange)
 
-    def _log_line(self, exchange: Exchange, duration_s: float, ttft_s: float | None, output_tokens: int) -> None:
-        usage = exchange.usage
-        self._log.event(
-            "info",
-            "request",
-            request_id=exchange.request_id.decode(),
-            key=exchange.key.id or None,
-            tenant=exchange.key.tenant or None,
-            model=exchange.model,
-            revision=exchange.revision,
-            endpoint=exchange.endpoint_name,
-            route=exchange.route,
-            status=exchange.status,
-            outcome=exchange.outcome,
-            attempts=exchange.attempts,
-            resumes=exchange.resumes,
-            stream=bool(exchange.fields.stream),
-            duration_s=round(duration_s, 6),
-            queued_s=round(exchange.queued_s, 6),
-            ttft_s=None if ttft_s is None else round(ttft_s, 6),
-            prompt_tokens=usage.prompt_tokens if usage is not None else None,
-            output_tokens=output_tokens,
-        )
+    @property
+    def log_requests(self) -> bool:
+        """Write a line for each request."""
+        return self._books.log_requests
+
+    @log_requests.setter
+    def log_requests(self, wanted: bool) -> None:
+        self._books.log_requests = wanted
 
     def _count(self, model: str, revision: str, route: str, status: int) -> None:
         self.metrics.requests.cell(model, revision, route, str(status)).value += 1
 
 
-def _facts(exchange: Exchange, ttft_s: float | None) -> RequestFacts:
-    usage = exchange.usage
-    return RequestFacts(
-        method=exchange.request.method.decode(),
-        route=exchange.route,
-        started_at=exchange.request.received_at,
-        ended_at=exchange.ended_at,
-        status=exchange.status,
-        outcome=exchange.outcome,
-        request_id=exchange.request_id.decode(),
-        model=exchange.model,
-        revision=exchange.revision,
-        endpoint=exchange.endpoint_name or "",
-        stream=bool(exchange.fields.stream),
-        resumes=exchange.resumes,
-        prompt_tokens=usage.prompt_tokens if usage is not None else None,
-        output_tokens=exchange.tokens,
-        ttft_s=ttft_s,
-    )
+def _check_path(path: bytes) -> None:
+    if not path.startswith(b"/v1/") or b".." in path:
+        shown = path[:200].decode("utf-8", "replace")
+        raise RequestError(404, f"There is no route {shown}; the API lives under /v1.", code="route_not_found")
 
 
 def _body_for_replica(request: Request, fields: RequestFields, mode: ResumeMode) -> tuple[bytes, bool]:
@@ -418,8 +360,8 @@ def _priority(fields: RequestFields, key: Key) -> int:
     return max(0, int(asked)) - key.priority
 
 
-def _deadline(request: Request, timeout_ms: bytes | None) -> float:
-    if timeout_ms is None or not timeout_ms.isdigit() or len(timeout_ms) > 9:
+def _deadline(request: Request, timeout_ms: bytes) -> float:
+    if not timeout_ms.isdigit() or len(timeout_ms) > 9:
         return math.inf
     return request.received_at + int(timeout_ms) / 1e3
 

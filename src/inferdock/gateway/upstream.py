@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from inferdock.wire.http1 import ProtocolError, ResponseHead, ResponseReader
+from inferdock.wire.http1 import ProtocolError, ResponseHead, ResponseHeads, ResponseReader
 
 MAX_IDLE_PER_ENDPOINT = 256
 """Idle connections kept per endpoint; more are closed when they come back."""
@@ -80,7 +80,7 @@ class UpstreamConnection(asyncio.Protocol):
             body: written behind ``request``; a large one is not copied.
         """
         self.receiver = receiver
-        self._reader = ResponseReader(bodiless=bodiless)
+        self._reader = ResponseReader(self._pool.heads, bodiless=bodiless)
         self.silence_s = silence_s
         self.deadline = self._pool.loop.time() + silence_s
         if len(body) > _COPIED_BYTES:
@@ -177,6 +177,7 @@ class UpstreamPool:
     def __init__(self, *, loop: asyncio.AbstractEventLoop, connect_timeout_s: float) -> None:
         self.loop = loop
         self.connect_timeout_s = connect_timeout_s
+        self.heads = ResponseHeads()
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()

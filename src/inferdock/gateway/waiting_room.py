@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from inferdock.config.settings import GatewaySettings
 
 TICK_S = 0.1
-RATE_TAU_S = 5.0
-"""Memory of the drain rate: a burst counts a third after this many seconds."""
+SPAN_S = 5.0
+"""The drain rate is that of the last one to two of these spans."""
 
 MAX_RETRY_AFTER_S = 60
 _SKIPPED = 32  # waiters that cannot go yet and are passed over in one round: the work per release stays bounded
@@ -69,24 +69,25 @@ class _Place:
 
 
 class _Queue:
-    """One model's waiters and how fast its replicas become free."""
+    """One model's waiters and how fast its replicas become free.
 
-    __slots__ = ("heap", "last", "rate", "waiting")
+    The rate is that of the last one to two spans of :data:`SPAN_S`: two old readings of a counter are kept.
+    """
+
+    __slots__ = ("_marks", "heap", "released", "waiting")
 
     def __init__(self, now: float) -> None:
         self.heap: list[tuple[int, int, _Place]] = []
         self.waiting = 0
-        self.rate = 0.0
-        self.last = now
-
-    def note_release(self, now: float) -> None:
-        """A lease came back: an exponentially weighted rate, O(1)."""
-        self.rate = self.rate * math.exp((self.last - now) / RATE_TAU_S) + 1 / RATE_TAU_S
-        self.last = now
+        self.released = 0
+        self._marks = ((now, 0), (now, 0))
 
     def rate_at(self, now: float) -> float:
         """Leases that come back per second."""
-        return self.rate * math.exp((self.last - now) / RATE_TAU_S)
+        before, last = self._marks
+        if now - last[0] >= SPAN_S:
+            before, last = self._marks = last, (now, self.released)
+        return (self.released - before[1]) / max(now - before[0], 1e-3)
 
 
 class WaitingRoom:
@@ -155,7 +156,9 @@ class WaitingRoom:
         queue = self._queues.get(model)
         if queue is None:
             queue = self._queues[model] = _Queue(self._clock())
-        queue.note_release(self._clock())
+        queue.released += 1
+        if not queue.released & 63:
+            queue.rate_at(self._clock())  # so that the marks do not grow too old while nobody waits
         if queue.waiting:
             self._let_in(queue)
 

@@ -86,6 +86,23 @@ class EventLog:
             return
         self._add({"ts": round(self._wall_clock(), 3), "level": level, "event": event, **fields})
 
+    def line(self, level: str, line: bytes) -> None:
+        """Write one event that is put together already: a JSON object with ``ts``, ``level`` and ``event``, and LF."""
+        if LEVELS[level] < self._least:
+            return
+        if self._text or len(self._buffer) > MAX_BUFFER_BYTES:
+            self._add(msgspec.json.decode(line))
+            return
+        self._buffer += line
+        if self._flush_handle is None or len(self._buffer) >= FLUSH_AT_BYTES:
+            self._flush_later()
+
+    def _flush_later(self) -> None:
+        if len(self._buffer) >= FLUSH_AT_BYTES:
+            self.flush()
+        elif self._flush_handle is None:
+            self._schedule()
+
     def _add(self, record: dict[str, Value]) -> None:
         if len(self._buffer) > MAX_BUFFER_BYTES:
             self.lost += 1
@@ -95,10 +112,7 @@ class EventLog:
         else:
             self._encoder.encode_into(record, self._buffer, -1)
             self._buffer += b"\n"
-        if len(self._buffer) >= FLUSH_AT_BYTES:
-            self.flush()
-        elif self._flush_handle is None:
-            self._schedule()
+        self._flush_later()
 
     def _schedule(self) -> None:
         try:

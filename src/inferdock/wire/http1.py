@@ -9,6 +9,7 @@ Grammar: RFC 9112. Everything here is pure; malformed input raises :class:`Proto
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 Header = tuple[bytes, bytes]
@@ -94,7 +95,10 @@ def head(start_line: bytes, headers: Iterable[Header]) -> bytes:
 
 def status_line(status: int) -> bytes:
     """Return ``HTTP/1.1 <status> <reason>``."""
-    return b"HTTP/1.1 %d %b" % (status, REASONS.get(status, b"Status"))
+    return _STATUS_LINES.get(status) or b"HTTP/1.1 %d Status" % status
+
+
+_STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, reason) for status, reason in REASONS.items()}
 
 
 def end_to_end(headers: Iterable[Header], never: frozenset[bytes]) -> list[Header]:
@@ -140,7 +144,7 @@ class ResponseHead:
         event_stream: the body is ``text/event-stream``.
     """
 
-    __slots__ = ("_named", "chunked", "event_stream", "headers", "keep_alive", "length", "status")
+    __slots__ = ("_lines", "_named", "chunked", "event_stream", "headers", "keep_alive", "length", "status")
 
     def __init__(self, raw: bytes) -> None:
         """``raw``: without the empty line at its end.
@@ -156,6 +160,7 @@ class ResponseHead:
         self.length: int | None = None
         self.chunked = False
         self.event_stream = False
+        self._lines: bytes | None = None
         self._named: frozenset[bytes] = frozenset()
         for name, value in _fields(lines[1:]):
             if name in _TAKEN or name in HOP_BY_HOP:
@@ -163,6 +168,25 @@ class ResponseHead:
             else:
                 self.headers.append((name, value))
         self._settle(http11)
+
+    def lines(self, never: frozenset[bytes]) -> bytes:
+        """The lines of all headers but those of ``never``, which is always the same set; made once."""
+        if self._lines is None:
+            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] not in never])
+        return self._lines
+
+    def sized(self, length: int) -> ResponseHead:
+        """The same head over a body of another length."""
+        twin = ResponseHead.__new__(ResponseHead)
+        twin.status = self.status
+        twin.keep_alive = self.keep_alive
+        twin.headers = self.headers
+        twin.chunked = self.chunked
+        twin.event_stream = self.event_stream
+        twin.length = length
+        twin._lines = self._lines
+        twin._named = self._named
+        return twin
 
     def _take(self, name: bytes, value: bytes) -> None:
         if name == b"content-type":
@@ -224,6 +248,44 @@ def _status(line: bytes) -> int:
     return status
 
 
+class ResponseHeads:
+    """Heads that were read before, by their bytes without the digits of Content-Length.
+
+    A replica says the same in each answer, but for the length and once a second the date. What is found is what
+    :class:`ResponseHead` made of the very same bytes.
+    """
+
+    __slots__ = ("_heads",)
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, ResponseHead] = {}
+
+    def read(self, raw: bytes) -> ResponseHead:
+        """The head that these bytes are.
+
+        Raises:
+            ProtocolError: they are none.
+        """
+        found = _LENGTH_LINE.search(raw)
+        key = raw[: found.start(1)] + raw[found.end(1) :] if found is not None else raw
+        head = self._heads.get(key)
+        if head is None:
+            head = ResponseHead(raw)
+            if head.status >= 200 and head.status not in _WITHOUT_BODY and len(key) <= _MAX_REMEMBERED_BYTES:
+                if len(self._heads) >= _MAX_REMEMBERED:
+                    self._heads.clear()
+                self._heads[key] = head
+        elif found is not None and head.length != (length := int(found[1])):
+            return head.sized(length)
+        return head
+
+
+_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})(?=\r\n|\Z)")
+_WITHOUT_BODY = frozenset({204, 304})
+_MAX_REMEMBERED = 256
+_MAX_REMEMBERED_BYTES = 2048
+
+
 class ResponseReader:
     """Reads one response from bytes that come in any pieces.
 
@@ -240,6 +302,7 @@ class ResponseReader:
 
     __slots__ = (
         "_bodiless",
+        "_heads",
         "_held",
         "_held_size",
         "_informational",
@@ -251,8 +314,12 @@ class ResponseReader:
         "surplus",
     )
 
-    def __init__(self, *, bodiless: bool = False) -> None:
-        """``bodiless``: the request was a HEAD, so no body follows whatever the head says."""
+    def __init__(self, heads: ResponseHeads | None = None, *, bodiless: bool = False) -> None:
+        """``bodiless``: the request was a HEAD, so no body follows whatever the head says.
+
+        ``heads``: those read before, shared by all readers of a pool.
+        """
+        self._heads = heads
         self._bodiless = bodiless
         self._held: list[bytes] = []
         self._held_size = 0
@@ -327,7 +394,7 @@ class ResponseReader:
                 return None
             if end > MAX_HEAD_BYTES:
                 raise ProtocolError("response head too large")
-            found = ResponseHead(data[:end])
+            found = self._heads.read(data[:end]) if self._heads is not None else ResponseHead(data[:end])
             data = data[end + 4 :]
             if found.status == 101:
                 raise ProtocolError("unasked protocol switch")
@@ -337,7 +404,7 @@ class ResponseReader:
             if self._informational > MAX_INFORMATIONAL:
                 raise ProtocolError("too many informational responses")
         self.head = found
-        if found.status in (204, 304):
+        if found.status in _WITHOUT_BODY:
             self._bodiless = True
             found.length, found.chunked = 0, False
         if found.length is not None:

@@ -14,6 +14,7 @@ import httptools
 
 from inferdock.domain.errors import RequestError
 from inferdock.wire.http1 import Header
+from inferdock.wire.request_head import HeadMemory, RequestHead, split_whole
 
 MAX_HEADERS = 128
 """Header lines of one request, and trailer lines of one request."""
@@ -41,34 +42,26 @@ class Request:
     """One complete request.
 
     Attributes:
-        method: upper case.
-        target: path and query as sent; the absolute form (``http://host/path``) is cut to its path.
-        path: ``target`` without the query.
-        headers: lower-case names, in order; trailers are not among them.
+        head: method, target, headers; method, target, path, headers and http10 stand here too.
         body: the whole body, de-chunked.
-        http10: the client speaks HTTP/1.0 (no chunked answers).
         received_at: loop time when the last byte had arrived, in seconds.
     """
 
-    __slots__ = ("body", "headers", "http10", "method", "path", "received_at", "target")
+    __slots__ = ("body", "head", "headers", "http10", "method", "path", "received_at", "target")
 
-    def __init__(
-        self, method: bytes, target: bytes, headers: list[Header], body: bytes, http10: bool, received_at: float
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.path = target.partition(b"?")[0]
-        self.headers = headers
+    def __init__(self, head: RequestHead, body: bytes, received_at: float) -> None:
+        self.head = head
+        self.method = head.method
+        self.target = head.target
+        self.path = head.path
+        self.headers = head.headers
+        self.http10 = head.http10
         self.body = body
-        self.http10 = http10
         self.received_at = received_at
 
     def header(self, name: bytes) -> bytes | None:
         """First value of a header, by lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.head.named.get(name)
 
 
 class RequestReader:
@@ -98,9 +91,11 @@ class RequestReader:
         "_headers",
         "_host",
         "_http10",
+        "_key",
         "_length",
         "_max_body_bytes",
         "_max_header_bytes",
+        "_memory",
         "_method",
         "_parser",
         "_pieces",
@@ -123,8 +118,14 @@ class RequestReader:
         max_header_bytes: int,
         taken: Callable[[Request, bool], None],
         clock: Callable[[], float],
+        memory: HeadMemory | None = None,
     ) -> None:
-        """``taken`` gets each complete request, and whether the connection may serve another one after it."""
+        """``taken`` gets each complete request, and whether the connection may serve another one after it.
+
+        ``memory``: of heads, shared with other connections.
+        """
+        self._memory = memory if memory is not None else HeadMemory()
+        self._key = b""
         self.limit(max_body_bytes=max_body_bytes, max_header_bytes=max_header_bytes)
         self._taken = taken
         self._clock = clock
@@ -162,6 +163,23 @@ class RequestReader:
     def is_head(self) -> bool:
         """The request that is being received is a HEAD, as far as is known."""
         return self.receiving and bool(self._parser.get_method() == b"HEAD")
+
+    def whole(self, data: bytes) -> Request | None:
+        """The request, if ``data`` is exactly one whose head is known; otherwise :meth:`feed` has to take it."""
+        if self.receiving or self.ended or self._barren:
+            return None
+        split = split_whole(data)
+        if split is None:
+            return None
+        key, start = split
+        head = self._memory.find(key)
+        if head is None:
+            self._key = key
+            return None
+        if len(key) > self._max_header_bytes or len(data) - start > self._max_body_bytes:
+            return None
+        self.ended = not head.keep_alive
+        return Request(head, data[start:], self._clock())
 
     # -- Bytes in --------------------------------------------------------------------------------------------
 
@@ -271,8 +289,12 @@ class RequestReader:
         if self._blocks:
             pieces = [*self._blocks, *pieces]
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        request = Request(self._method, self._target, self._headers, body, self._http10, self._clock())
         keep_alive = self._parser.should_keep_alive()
+        head = RequestHead(self._method, self._target, self._headers, http10=self._http10, keep_alive=keep_alive)
+        if self._key and self._length >= 0 and not self._chunked and not self._expects and not self._trailers:
+            self._memory.keep(self._key, head)
+        self._key = b""
+        request = Request(head, body, self._clock())
         self._barren = self._framing = 0
         self._clear()
         self.ended = not keep_alive

@@ -128,12 +128,15 @@ def find_usage(body: bytes) -> Usage | None:
 
     In a JSON string the quotes would be escaped, so the pattern can only match a real key; the last one counts.
     """
-    places = [place.end() for place in _USAGE.finditer(body)]
-    if not places:
-        return None
-    prompt = _PROMPT.search(body, places[-1])
-    output = _OUTPUT.search(body, places[-1])
-    return Usage(int(prompt.group(1)) if prompt else 0, int(output.group(1)) if output else 0)
+    place = body.rfind(b'"usage":')
+    while place >= 0:
+        found = _USAGE.match(body, place)
+        if found is not None:
+            prompt = _PROMPT.search(body, found.end())
+            output = _OUTPUT.search(body, found.end())
+            return Usage(int(prompt[1]) if prompt else 0, int(output[1]) if output else 0)
+        place = body.rfind(b'"usage":', 0, place)
+    return None
 
 
 def error_body(error: RequestError) -> bytes:
