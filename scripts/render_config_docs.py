@@ -68,6 +68,16 @@ def groups(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[Base
         if _is_group(field):
             assert isinstance(field.annotation, type)
             yield from groups(field.annotation, f"{prefix}{name}.")
+        elif (inside := _mapped_group(field)) is not None:
+            yield from groups(inside, f"{prefix}{name}.NAME.")
+
+
+def _mapped_group(field: FieldInfo) -> type[BaseModel] | None:
+    """The group that a map has for each of its names."""
+    if get_origin(field.annotation) is not dict:
+        return None
+    inside = get_args(field.annotation)[1]
+    return inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
 
 
 def leaves(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
@@ -113,6 +123,8 @@ NAMES: dict[Any, str] = {
 def _spell_annotation(kind: Any) -> str:
     if kind in NAMES:
         return NAMES[kind]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "group"
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in inside)

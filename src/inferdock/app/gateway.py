@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 
 from inferdock.app.front import build_front, keys_of
@@ -26,6 +27,7 @@ from inferdock.gateway.workers.parent import GatewayParent
 from inferdock.telemetry.logs import EventLog, write_lines_to_fd
 
 Gateway = GatewayServer | GatewayParent
+Changed = Callable[[list[EndpointSpec], Iterable[str]], None]
 
 
 def build_gateway(
@@ -86,6 +88,7 @@ async def run_gateway(
     log = EventLog(write_lines_to_fd(sys.stderr.fileno()), level=settings.log.level, form=settings.log.format)
     stop = asyncio.Event()
     check_keys(settings)
+    following = following_cluster(settings, log)
     gateway: Gateway
     if settings.gateway.workers == 1:
         gateway = build_gateway(settings, loop=loop, log=log, read=read)
@@ -94,11 +97,30 @@ async def run_gateway(
     _obey_signals(loop, gateway, stop)
     await gateway.start()
     gateway.replace_endpoints(list(specs))
+    tasks = [asyncio.create_task(following(gateway.replace_endpoints))] if following is not None else []
     if announce is not None:
         gateway.workers_changed = lambda: _announce(announce, settings.gateway.host, gateway)
         gateway.workers_changed()
     await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     return await gateway.drain()
+
+
+def following_cluster(settings: Settings, log: EventLog) -> Callable[[Changed], Coroutine[None, None, None]] | None:
+    """What keeps the endpoints as a cluster's EndpointSlices say; None where no cluster is to be followed.
+
+    Raises:
+        ConfigError: the cluster's API cannot be found.
+    """
+    kubernetes = settings.gateway.kubernetes
+    if not kubernetes.enabled:
+        return None
+    # Late: the client brings 20 MB of libraries that a gateway without a cluster does not need.
+    source = importlib.import_module("inferdock.kube.source")
+    access = importlib.import_module("inferdock.kube.access").cluster_access(kubernetes.api_url, os.environ)
+    return lambda changed: source.follow(kubernetes, access, log=log, changed=changed)
 
 
 def check_keys(settings: Settings) -> None:
