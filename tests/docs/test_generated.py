@@ -42,7 +42,7 @@ def test_every_setting_is_in_the_page_with_its_default():
         for _, model, prefix in render_config_docs.groups(Settings, "")
         for path in (f"{prefix}{name}" for name, _ in render_config_docs.leaves(model))
     ]
-    assert set(rows) == {path for path, _ in flatten(Settings())}
+    assert {path for path in rows if ".NAME." not in path} == {path for path, _ in flatten(Settings())}
 
 
 def test_every_setting_has_a_sentence():

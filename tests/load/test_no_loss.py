@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from inferdock.sim.language import EOS, Generator, decode, render_chat
 from inferdock.sim.testing import SimProcess
+from tests.support.gateway import gateway_process
 
 STREAMS = int(os.environ.get("NO_LOSS_STREAMS", "10000"))
 RATE_PER_S = 120
@@ -69,28 +64,6 @@ class Replicas:
             process.kill()
 
 
-@contextlib.asynccontextmanager
-async def gateway_process(folder: Path, urls: list[str], *flags: str, config: str = CONFIG) -> AsyncIterator[str]:
-    """Run ``inferdock gateway``; it must end by itself and with status 0 when told to."""
-    announce = folder / "gateway.json"
-    file = folder / "inferdock.yaml"
-    file.write_text(config)
-    replicas = [part for url in urls for part in ("--replica", f"sim={url}")]
-    command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(file), "--port", "0"]
-    process = subprocess.Popen([*command, "--announce", str(announce), *replicas, *flags])
-    try:
-        async with asyncio.timeout(30):
-            while not announce.exists():
-                await asyncio.sleep(0.05)
-        yield f"http://127.0.0.1:{json.loads(announce.read_text())['port']}"
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 60) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
 async def one_stream(http: aiohttp.ClientSession, url: str, number: int) -> str:
     """Ask, read, and say what came of it: ``right``, or what was wrong."""
     text = f"stream number {number}"
@@ -135,7 +108,8 @@ async def test_ten_thousand_streams_survive_killed_replicas(tmp_path):
     replicas = Replicas()
     outcomes: collections.Counter[str] = collections.Counter()
     try:
-        async with gateway_process(tmp_path, [process.url for process in replicas.processes]) as url:
+        urls = [process.url for process in replicas.processes]
+        async with gateway_process(tmp_path, urls, config=CONFIG) as url:
             connector = aiohttp.TCPConnector(limit=0)
             async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as http:
                 killer = asyncio.create_task(replicas.kill_in_turn())

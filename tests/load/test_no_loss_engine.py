@@ -26,7 +26,16 @@ ARRIVALS_PER_S = 4.0
 KILLS = 3
 KILL_EVERY_S = 20.0
 TOKENS = 160
-TOPICS = ["a canary", "a rollback", "the registry", "a quality gate", "the gateway", "a revision", "the cache", "a replica"]
+TOPICS = [
+    "a canary",
+    "a rollback",
+    "the registry",
+    "a quality gate",
+    "the gateway",
+    "a revision",
+    "the cache",
+    "a replica",
+]
 FORMS = ["What is {}?", "Tell me about {}.", "Why do I need {}?", "How does {} work?", "Explain {} in one sentence."]
 CONFIG = "gateway: {hold_timeout_s: 400, queue_timeout_s: 400, resume_attempts: 50, health_interval_s: 0.5}\n"
 
@@ -98,10 +107,14 @@ async def kill_in_turn(platform: Platform, killed: list[int]) -> None:
 async def resumes(platform: Platform) -> float:
     async with aiohttp.ClientSession() as http, http.get(f"{platform.url}/metrics") as response:
         lines = (await response.text()).splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if 'stream_resumes_total{' in line and "resumed" in line)
+    return sum(
+        float(line.rpartition(" ")[2]) for line in lines if "stream_resumes_total{" in line and "resumed" in line
+    )
 
 
-async def test_two_hundred_streams_of_real_engines_read_the_same_with_and_without_kills(platform: Platform, tmp_path: Path):
+async def test_two_hundred_streams_of_real_engines_read_the_same_with_and_without_kills(
+    platform: Platform, tmp_path: Path
+):
     undisturbed = await all_streams(platform)
     assert await resumes(platform) == 0
     killed: list[int] = []

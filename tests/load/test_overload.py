@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from inferdock.sim.testing import SimProcess
-from tests.load.test_no_loss import gateway_process
+from tests.support.gateway import gateway_process
 
 SLOTS = 8
 SIM = ["--port", "0", "--ttft", "0.1", "--itl", "0.02", "--max-num-seqs", str(SLOTS)]

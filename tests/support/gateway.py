@@ -1,18 +1,29 @@
-"""A gateway in this process, in front of given replicas."""
+"""A gateway in front of given replicas: in this process, or as the command that people start."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from inferdock.app.gateway import build_gateway
-from inferdock.config.settings import BalanceSettings, GatewaySettings, KeysSettings, LogSettings, Settings, TracingSettings
+from inferdock.config.settings import (
+    BalanceSettings,
+    GatewaySettings,
+    KeysSettings,
+    LogSettings,
+    Settings,
+    TracingSettings,
+)
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.gateway.server import GatewayServer
 from inferdock.telemetry.logs import EventLog
-
 
 WITHOUT_KEYS = KeysSettings(check="never")
 """Whatever keys the person has who runs the tests."""
@@ -93,3 +104,25 @@ async def running_gateway(
         yield gateway
     finally:
         await server.close()
+
+
+@contextlib.asynccontextmanager
+async def gateway_process(folder: Path, urls: Sequence[str], *flags: str, config: str) -> AsyncIterator[str]:
+    """Run ``inferdock gateway``; it must end by itself and with status 0 when told to."""
+    announce = folder / "gateway.json"
+    file = folder / "inferdock.yaml"
+    file.write_text(config)
+    replicas = [part for url in urls for part in ("--replica", f"sim={url}")]
+    command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(file), "--port", "0"]
+    process = subprocess.Popen([*command, "--announce", str(announce), *replicas, *flags])
+    try:
+        async with asyncio.timeout(30):
+            while not announce.exists():
+                await asyncio.sleep(0.05)
+        yield f"http://127.0.0.1:{json.loads(announce.read_text())['port']}"
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 60) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

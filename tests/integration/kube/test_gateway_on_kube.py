@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 import aiohttp
+import pytest
 
 from inferdock.config.settings import KubernetesSettings
 from inferdock.kube.access import cluster_access
@@ -12,7 +13,7 @@ from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
 from inferdock.telemetry.logs import EventLog
 from tests.support.fake_kube import FakeKube, endpoint, endpoint_slice, running_fake_kube
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, gateway_process, running_gateway
 
 SETTINGS = KubernetesSettings(enabled=True, namespace="ns", port_name="http", model_names={"demo": "org/demo"})
 SIM = SimOptions(model="org/demo")
@@ -71,3 +72,23 @@ async def test_a_pod_that_terminates_takes_no_new_requests_and_finishes_those_it
         assert await asked == 200
         await gateway.until_ready(1)
         assert await ask(gateway) == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_command_follows_the_cluster_that_its_configuration_names(tmp_path, workers):
+    async with running_sim(SIM) as sim, running_fake_kube() as fake:
+        await fake.put(of_sim("a", sim.url, ready=True))
+        config = f"""
+gateway:
+  health_interval_s: 0.2
+  workers: {workers}
+  kubernetes: {{enabled: true, api_url: "{fake.url}", namespace: ns, port_name: http, model_names: {{demo: org/demo}}}}
+keys: {{check: never}}
+"""
+        async with gateway_process(tmp_path, [], config=config) as url, aiohttp.ClientSession() as session:
+            async with asyncio.timeout(20):
+                while (await session.get(f"{url}/ready")).status != 200:
+                    await asyncio.sleep(0.1)
+            body = {"model": "org/demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
+            async with session.post(f"{url}/v1/chat/completions", json=body) as response:
+                assert response.status == 200
