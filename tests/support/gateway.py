@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -114,15 +113,15 @@ async def gateway_process(folder: Path, urls: Sequence[str], *flags: str, config
     file.write_text(config)
     replicas = [part for url in urls for part in ("--replica", f"sim={url}")]
     command = [sys.executable, "-m", "inferdock.cli.main", "gateway", "-f", str(file), "--port", "0"]
-    process = subprocess.Popen([*command, "--announce", str(announce), *replicas, *flags])
+    process = await asyncio.create_subprocess_exec(*command, "--announce", str(announce), *replicas, *flags)
     try:
         async with asyncio.timeout(30):
             while not announce.exists():
                 await asyncio.sleep(0.05)
         yield f"http://127.0.0.1:{json.loads(announce.read_text())['port']}"
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     finally:
-        if process.poll() is None:
+        if process.returncode is None:
             process.kill()
-            process.wait()
+            await process.wait()

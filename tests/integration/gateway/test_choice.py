@@ -35,11 +35,8 @@ async def ask(http: aiohttp.ClientSession, url: str, text: str = "hello", **head
 
 def served(gateway) -> list[str]:
     """Endpoint of each request so far, from the log."""
-    names = []
-    for line in bytes(gateway.log).decode().splitlines():
-        if '"event":"request"' in line:
-            names.append(line.partition('"endpoint":"')[2].partition('"')[0])
-    return names
+    lines = [line for line in bytes(gateway.log).decode().splitlines() if '"event":"request"' in line]
+    return [line.partition('"endpoint":"')[2].partition('"')[0] for line in lines]
 
 
 @contextlib.asynccontextmanager

@@ -76,7 +76,8 @@ async def test_probes_need_no_key_but_the_models_do(http, file):
 async def test_a_key_only_sees_its_models(http, file):
     other, mine = make(file, models=["another"]), make(file, models=["sim"])
     async with guarded(file) as gateway:
-        forbidden, missing = await ask(http, gateway, other), await ask(http, gateway, mine, CHAT | {"model": "nothing"})
+        forbidden = await ask(http, gateway, other)
+        missing = await ask(http, gateway, mine, CHAT | {"model": "nothing"})
         assert (forbidden[0], missing[0]) == (404, 404)
         assert forbidden[2].replace("sim", "X") == missing[2].replace("nothing", "X")  # one answer: names do not leak
         async with http.get(f"{gateway.url}/v1/models", headers={"x-api-key": other}) as response:
