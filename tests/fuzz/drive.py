@@ -14,6 +14,7 @@ import h11
 from inferdock.gateway.http_server import MAX_PIPELINED, MAX_READ_AHEAD, ClientConnection, Request, Turn
 from inferdock.wire.http1 import head
 from inferdock.wire.http_request import SLICE_BYTES
+from inferdock.wire.request_head import HeadMemory
 
 MAX_BODY = 64 * 1024
 MAX_HEADER = 4 * 1024
@@ -155,12 +156,13 @@ class Driven:
     transport: FakeTransport = field(default_factory=FakeTransport)
     handler: Answering = field(default_factory=Answering)
     limits: SmallLimits = field(default_factory=SmallLimits)
+    memory: HeadMemory = field(default_factory=HeadMemory)
     connection: ClientConnection = field(init=False)
     pending: bytes = b""
     ended_by_answer: bool = False
 
     def __post_init__(self) -> None:
-        self.connection = ClientConnection(self.handler, self.limits, set(), self.loop)  # type: ignore[arg-type]
+        self.connection = ClientConnection(self.handler, self.limits, set(), self.loop, self.memory)  # type: ignore[arg-type]
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
     def feed(self, data: bytes) -> None:
@@ -219,10 +221,15 @@ class Driven:
 
 
 def drive(
-    pieces: Iterable[bytes], *, limits: SmallLimits | None = None, at_once: bool = True, slow: bool = False
+    pieces: Iterable[bytes],
+    *,
+    limits: SmallLimits | None = None,
+    at_once: bool = True,
+    slow: bool = False,
+    memory: HeadMemory | None = None,
 ) -> Driven:
     """Feed pieces to a new connection and end it; a ``slow`` client takes its answers only after every other piece."""
-    driven = Driven(handler=Answering(at_once=at_once), limits=limits or SmallLimits())
+    driven = Driven(handler=Answering(at_once=at_once), limits=limits or SmallLimits(), memory=memory or HeadMemory())
     for number, piece in enumerate(pieces):
         if slow:
             driven.take_answers(number % 2 == 1)

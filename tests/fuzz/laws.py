@@ -7,11 +7,18 @@ from collections.abc import Sequence
 
 import h11
 
-from inferdock.wire.http1 import MAX_CHUNK_BYTES, MAX_HEAD_BYTES, ProtocolError, ResponseReader
+from inferdock.wire.http1 import MAX_CHUNK_BYTES, MAX_HEAD_BYTES, ProtocolError, ResponseHeads, ResponseReader
 from inferdock.wire.http_request import SLICE_BYTES
+from inferdock.wire.request_head import HeadMemory
 from tests.fuzz.drive import CONTINUE, Driven, Fields, answers_by_h11, drive, forwarded, read_by_h11
 
 _ABSOLUTE = re.compile(rb"(?i)https?://([^/?]*)(.*)", re.DOTALL)
+_MEMORY = HeadMemory()
+"""Of all requests that were ever checked here: what one of them left behind must not change the reading of another."""
+
+_HEADS = ResponseHeads()
+"""The same for responses."""
+
 _LONG_CHUNK_LINE = re.compile(rb"0{12}[0-9a-fA-F]*[\r;]")
 
 
@@ -22,7 +29,7 @@ def check_requests(pieces: Sequence[bytes], *, at_once: bool = True, slow: bool 
     bounded (``Driven`` checks that); pieces do not matter; h11 reads the same; what goes on means only one thing.
     """
     raw = b"".join(pieces)
-    driven = drive(pieces, at_once=at_once, slow=slow)
+    driven = drive(pieces, at_once=at_once, slow=slow, memory=_MEMORY)
     requests, refusals = driven.handler.requests, driven.handler.statuses
     assert driven.transport.closed
     assert len(refusals) <= 1
@@ -34,7 +41,8 @@ def check_requests(pieces: Sequence[bytes], *, at_once: bool = True, slow: bool 
         assert [(seen[0], seen[1], seen[3]) for seen in again.seen] == [(request.method, request.target, request.body)]
     if len(raw) <= SLICE_BYTES:
         whole = drive([raw])
-        # Which of two faults is named may depend on the pieces: a parser sees a name as soon as a part of it comes.
+        # This one remembers no earlier heads. Which of two faults is named may depend on the pieces: a parser sees a
+        # name as soon as a part of it comes.
         assert (whole.seen, len(whole.handler.statuses)) == (driven.seen, len(refusals)), "the pieces mattered"
     check_against_h11(raw)
 
@@ -71,9 +79,11 @@ Read = tuple[str, bytes, bytes, bool]
 """``done``, ``waiting`` or ``refused``; bytes handed on; payload; surplus. Refused ones count as nothing."""
 
 
-def read_response(pieces: Sequence[bytes], *, bodiless: bool = False, eof: bool = True) -> Read:
+def read_response(
+    pieces: Sequence[bytes], *, bodiless: bool = False, eof: bool = True, heads: ResponseHeads | None = None
+) -> Read:
     """What the reader makes of a response in pieces."""
-    reader = ResponseReader(bodiless=bodiless)
+    reader = ResponseReader(heads, bodiless=bodiless)
     out = payload = b""
     try:
         for piece in pieces:
@@ -95,7 +105,7 @@ def check_response(pieces: Sequence[bytes], *, bodiless: bool = False) -> None:
     the replica's bytes and from those that go on to the client."""
     raw = b"".join(pieces)
     for eof in (False, True):
-        found = read_response(pieces, bodiless=bodiless, eof=eof)
+        found = read_response(pieces, bodiless=bodiless, eof=eof, heads=_HEADS)
         assert found == read_response([raw], bodiless=bodiless, eof=eof), "the pieces mattered"
     state, out, payload, _ = found
     if state != "done":

@@ -41,6 +41,7 @@ REGRESSIONS: dict[str, list[bytes]] = {
 """Requests, in pieces, that broke a law once (or the fuzzer's idea of it)."""
 
 RESPONSE_REGRESSIONS: dict[str, list[bytes]] = {
+    "an empty length found a remembered one": [b"HTTP/1.1 503 \r\nContent-Length: \r\n\r\n"],
     "an endless length in zeros": [b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n"],
     "a trailer that is no field": [STREAM + b"0\r\nno field\r\n\r\n"],
     "a bare carriage return in a trailer": [STREAM + b"0\r\n\ra: b\r\n\r\n"],

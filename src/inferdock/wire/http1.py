@@ -255,10 +255,27 @@ class ResponseHeads:
     :class:`ResponseHead` made of the very same bytes.
     """
 
-    __slots__ = ("_heads",)
+    __slots__ = ("_sized", "_unsized")
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, ResponseHead] = {}
+        # Two dictionaries: a head whose Content-Length is empty must not find the one that lost its digits here.
+        self._sized: dict[bytes, ResponseHead] = {}
+        self._unsized: dict[bytes, ResponseHead] = {}
+
+    def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """Head and body, if ``data`` is exactly one sized response with a known head."""
+        end = data.find(b"\r\n\r\n")
+        found = _LENGTH_LINE.search(data, 0, end) if end > 0 else None
+        if found is None:
+            return None
+        start, stop = found.span(1)
+        length = int(data[start:stop])
+        if end + 4 + length != len(data):
+            return None
+        head = self._sized.get(data[:start] + data[stop:end])
+        if head is None:
+            return None
+        return head if head.length == length else head.sized(length), data[end + 4 :]
 
     def read(self, raw: bytes) -> ResponseHead:
         """The head that these bytes are.
@@ -267,14 +284,17 @@ class ResponseHeads:
             ProtocolError: they are none.
         """
         found = _LENGTH_LINE.search(raw)
-        key = raw[: found.start(1)] + raw[found.end(1) :] if found is not None else raw
-        head = self._heads.get(key)
+        if found is not None:
+            heads, key = self._sized, raw[: found.start(1)] + raw[found.end(1) :]
+        else:
+            heads, key = self._unsized, raw
+        head = heads.get(key)
         if head is None:
             head = ResponseHead(raw)
             if head.status >= 200 and head.status not in _WITHOUT_BODY and len(key) <= _MAX_REMEMBERED_BYTES:
-                if len(self._heads) >= _MAX_REMEMBERED:
-                    self._heads.clear()
-                self._heads[key] = head
+                if len(heads) >= _MAX_REMEMBERED:
+                    heads.clear()
+                heads[key] = head
         elif found is not None and head.length != (length := int(found[1])):
             return head.sized(length)
         return head

@@ -10,6 +10,7 @@ from inferdock.wire.http1 import (
     MAX_INFORMATIONAL,
     MAX_TRAILER_BYTES,
     ProtocolError,
+    ResponseHeads,
     ResponseReader,
     chunk,
     end_to_end,
@@ -196,3 +197,20 @@ def test_end_to_end_drops_what_any_connection_header_names():
 def test_malformed_responses_are_refused(raw):
     with pytest.raises(ProtocolError):
         read(raw)
+
+
+def test_a_remembered_head_is_found_for_every_length_of_its_own():
+    heads = ResponseHeads()
+    raws = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nA: b" % length for length in (5, 7, 5)]
+    read_heads = [heads.read(raw) for raw in raws]
+    assert [head.length for head in read_heads] == [5, 7, 5]
+    assert {tuple(head.headers) for head in read_heads} == {((b"a", b"b"),)}
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: ", b"Content-Length:", b"Content-Length: 5\r\nContent-Length: "])
+def test_a_malformed_length_does_not_find_a_remembered_head(line):
+    heads = ResponseHeads()
+    for value in (b" 5", b"5", b"  5"):
+        heads.read(b"HTTP/1.1 200 OK\r\nContent-Length:" + value)
+    with pytest.raises(ProtocolError):
+        heads.read(b"HTTP/1.1 200 OK\r\n" + line)
