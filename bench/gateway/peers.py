@@ -70,7 +70,7 @@ class Peer:
     workers: bool = False
 
 
-NAMES = ("direct", "inferdock", "haproxy", "nginx", "vllm-router", "sglang-router", "litellm")
+NAMES = ("direct", "inferdock", "bare", "haproxy", "nginx", "vllm-router", "sglang-router", "litellm")
 
 
 def find(name: str) -> Peer:
@@ -80,6 +80,7 @@ def find(name: str) -> Peer:
     product, _, revision = name.partition("@")
     makers: dict[str, Callable[[], Peer]] = {
         "inferdock": lambda: _inferdock(name, revision),
+        "bare": _bare,
         "haproxy": _haproxy,
         "nginx": _nginx,
         "vllm-router": lambda: _rust_router("vllm-router", ["bin/vllm-router"]),
@@ -141,6 +142,14 @@ def inferdock_key(place: Place, environment: Mapping[str, str]) -> list[str]:
     if made.returncode:
         sys.exit(f"no key could be made: {made.stderr.strip()}")
     return [f"Authorization: Bearer {made.stdout.strip()}"]
+
+
+def _bare() -> Peer:
+    def command(place: Place) -> list[str]:
+        ports = [url.rpartition(":")[2] for url in place.urls]
+        return [sys.executable, "-m", "bench.gateway.bare_proxy", str(place.port), *ports]
+
+    return Peer("bare", command, "", {"PYTHONPATH": str(ROOT)})
 
 
 # -- haproxy and nginx, from the distribution -------------------------------------------------------------------------
