@@ -36,6 +36,10 @@ REGRESSIONS: dict[str, list[bytes]] = {
         POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"more",
     ],
+    "an upgrade with a body behind the same one without": [
+        POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
+        POST + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    ],
     "names that begin in one piece": [POST + b"Transfer-Encoding: Host: a b\r\nch", b"unked0\r\n\r\n"],
 }
 """Requests, in pieces, that broke a law once (or the fuzzer's idea of it)."""

@@ -291,7 +291,8 @@ class RequestReader:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         keep_alive = self._parser.should_keep_alive()
         head = RequestHead(self._method, self._target, self._headers, http10=self._http10, keep_alive=keep_alive)
-        if self._key and self._length >= 0 and not self._chunked and not self._expects and not self._trailers:
+        plain = self._length >= 0 and not (self._chunked or self._expects or self._trailers)
+        if self._key and plain and not self._parser.should_upgrade():
             self._memory.keep(self._key, head)
         self._key = b""
         request = Request(head, body, self._clock())
