@@ -52,6 +52,7 @@ class Attempt:
         "_bodiless",
         "_body",
         "_head",
+        "_in_pieces",
         "_lease",
         "_owner",
         "_pool",
@@ -68,18 +69,19 @@ class Attempt:
         self._lease: Lease | None = lease
         self._head = self._body = b""
         self._silence_s = 0.0
-        self._bodiless = False
+        self._bodiless = self._in_pieces = False
         self.endpoint: Endpoint = lease.endpoint
         self.began_at = began_at
         self.status = 0
         self.connection: UpstreamConnection | None = None
 
-    def begin(self, head: bytes, body: bytes, *, silence_s: float, bodiless: bool) -> None:
+    def begin(self, head: bytes, body: bytes, *, silence_s: float, bodiless: bool, in_pieces: bool) -> None:
         """Send head and body over an idle connection or a new one; see ``UpstreamConnection.send``."""
         self._head = head
         self._body = body
         self._silence_s = silence_s
         self._bodiless = bodiless
+        self._in_pieces = in_pieces
         spec = self.endpoint.spec
         connection = self._pool.take_idle((spec.host, spec.port))
         if connection is not None:
@@ -98,7 +100,14 @@ class Attempt:
         owner.sending()
         head, body = self._head, self._body
         self._head = self._body = b""
-        connection.send(head, owner, silence_s=self._silence_s, bodiless=self._bodiless, body=body)
+        connection.send(
+            head,
+            owner,
+            silence_s=self._silence_s,
+            bodiless=self._bodiless,
+            body=body,
+            in_pieces=self._in_pieces,
+        )
 
     def _refused(self, reason: str) -> None:
         if self._owner is not None:

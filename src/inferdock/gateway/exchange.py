@@ -239,6 +239,7 @@ class Exchange:
             self._body,
             silence_s=self._around.settings.response_timeout_s,
             bodiless=self.request.method == b"HEAD",
+            in_pieces=self._resuming,
         )
 
     def turned_away(self, error: RequestError) -> None:
@@ -380,6 +381,20 @@ class Exchange:
         shown = data[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
         error = RequestError(response.status, f"The replica refused the request: {shown}", code="refused_by_replica")
         self.answer.cut(error, readable=True)
+
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The whole answer came at once: the usual case of an answer that is no stream."""
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.status = head.status
+        self._relay = BodyRelay(head, http10=self._turn.http10, whole=body)
+        self._begin(head, body)
+        if self.outcome:
+            return
+        self._release("answered")
+        self._around.endpoint_answered(attempt.endpoint)
+        self._end("answered")
+        self.answer.finish()
 
     def response_done(self) -> None:
         """The answer is complete."""

@@ -45,6 +45,10 @@ class _Collector:
         if not self._done.done():
             self._done.set_result((self._status, bytes(self._body)))
 
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        if not self._done.done():
+            self._done.set_result((head.status, body))
+
     def response_failed(self, reason: str, *, stale: bool) -> None:
         self._fail(reason)
 

@@ -57,10 +57,11 @@ class BodyRelay:
 
     broken = ""
 
-    def __init__(self, head: ResponseHead, *, http10: bool) -> None:
+    def __init__(self, head: ResponseHead, *, http10: bool, whole: bytes = b"") -> None:
+        """``whole``: the body, where it is known already."""
         self._joined = head.chunked and http10
         self._tail = b""
-        self.usage: Usage | None = None
+        self.usage: Usage | None = find_usage(whole) if whole else None
 
     @property
     def tokens(self) -> int:

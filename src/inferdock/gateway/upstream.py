@@ -37,6 +37,9 @@ class Receiver(Protocol):
     def response_done(self) -> None:
         """The response is complete. Nothing is called after this."""
 
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        """A whole response in one read, in place of the three calls above: sized, no stream, status below 500."""
+
     def response_failed(self, reason: str, *, stale: bool) -> None:
         """The response will never be complete. Nothing is called after this.
 
@@ -48,7 +51,18 @@ class Receiver(Protocol):
 class UpstreamConnection(asyncio.Protocol):
     """One connection to one replica."""
 
-    __slots__ = ("_pool", "_reader", "address", "deadline", "receiver", "reused", "silence_s", "transport")
+    __slots__ = (
+        "_bodiless",
+        "_in_pieces",
+        "_pool",
+        "_reader",
+        "address",
+        "deadline",
+        "receiver",
+        "reused",
+        "silence_s",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -56,7 +70,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self.address = address
         self.receiver: Receiver | None = None
-        self._reader: ResponseReader | None = None
+        self._reader: ResponseReader | None = None  # made when the first bytes are no whole response
+        self._bodiless = False
+        self._in_pieces = False
         self.reused = False
         self.silence_s = 0.0
         self.deadline = 0.0
@@ -68,7 +84,14 @@ class UpstreamConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(
-        self, request: bytes, receiver: Receiver, *, silence_s: float, bodiless: bool = False, body: bytes = b""
+        self,
+        request: bytes,
+        receiver: Receiver,
+        *,
+        silence_s: float,
+        bodiless: bool = False,
+        body: bytes = b"",
+        in_pieces: bool = False,
     ) -> None:
         """Write one request; ``receiver`` gets the response.
 
@@ -78,9 +101,11 @@ class UpstreamConnection(asyncio.Protocol):
             silence_s: the attempt fails when nothing comes for this long.
             bodiless: the request is a HEAD.
             body: written behind ``request``; a large one is not copied.
+            in_pieces: never call ``response_whole``.
         """
         self.receiver = receiver
-        self._reader = ResponseReader(self._pool.heads, bodiless=bodiless)
+        self._bodiless = bodiless
+        self._in_pieces = in_pieces or bodiless
         self.silence_s = silence_s
         self.deadline = self._pool.loop.time() + silence_s
         if len(body) > _COPIED_BYTES:
@@ -91,9 +116,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         receiver, reader = self.receiver, self._reader
-        if receiver is None or reader is None:
+        if receiver is None:
             self.transport.abort()  # Nobody asked: what follows could be taken for the next answer.
             return
+        if reader is None:
+            if not self._in_pieces:
+                whole = self._pool.heads.whole(data)
+                if whole is not None and whole[0].status < 500 and not whole[0].event_stream:
+                    self._complete_whole(receiver, *whole)
+                    return
+            reader = self._reader = ResponseReader(self._pool.heads, bodiless=self._bodiless)
         self.deadline = self._pool.loop.time() + self.silence_s
         fresh = reader.head is None
         try:
@@ -111,20 +143,28 @@ class UpstreamConnection(asyncio.Protocol):
         if reader.done and self.receiver is receiver:
             self._complete(receiver, reader)
 
+    def _complete_whole(self, receiver: Receiver, head: ResponseHead, body: bytes) -> None:
+        self.receiver = None
+        if self._is_clean(head):
+            self._pool.give_back(self)
+        else:
+            self.transport.abort()
+        receiver.response_whole(head, body)
+
     def _complete(self, receiver: Receiver, reader: ResponseReader) -> None:
         assert reader.head is not None
         self.receiver = None
         self._reader = None
-        if self._is_clean(reader, reader.head):
+        if not reader.surplus and self._is_clean(reader.head):
             self._pool.give_back(self)
         else:
             self.transport.abort()
         receiver.response_done()
 
-    def _is_clean(self, reader: ResponseReader, head: ResponseHead) -> bool:
+    def _is_clean(self, head: ResponseHead) -> bool:
         """The connection may serve another request: both sides have said and read all there was."""
         transport = self.transport
-        if not head.keep_alive or reader.surplus or transport.is_closing():
+        if not head.keep_alive or transport.is_closing():
             return False
         if transport.get_write_buffer_size():
             return False  # answered before it took the whole request: the rest would precede the next one
@@ -156,11 +196,11 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         receiver, reader = self.receiver, self._reader
-        if receiver is None or reader is None:
+        if receiver is None:
             return
-        untouched = reader.untouched
+        untouched = reader is None or reader.untouched
         try:
-            if exc is not None:
+            if exc is not None or reader is None:
                 raise ProtocolError("connection lost")  # a reset does not complete a body that ends by close
             reader.feed_eof()
         except ProtocolError:

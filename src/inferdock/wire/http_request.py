@@ -14,7 +14,7 @@ import httptools
 
 from inferdock.domain.errors import RequestError
 from inferdock.wire.http1 import Header
-from inferdock.wire.request_head import HeadMemory, RequestHead, split_whole
+from inferdock.wire.request_head import LENGTH_LINE, HeadMemory, RequestHead
 
 MAX_HEADERS = 128
 """Header lines of one request, and trailer lines of one request."""
@@ -168,18 +168,23 @@ class RequestReader:
         """The request, if ``data`` is exactly one whose head is known; otherwise :meth:`feed` has to take it."""
         if self.receiving or self.ended or self._barren:
             return None
-        split = split_whole(data)
-        if split is None:
+        end = data.find(b"\r\n\r\n")
+        found = LENGTH_LINE.search(data, 0, end + 2) if end > 0 else None
+        if found is None:
             return None
-        key, start = split
-        head = self._memory.find(key)
+        start, stop = found.span(1)
+        length = int(data[start:stop])
+        if end + 4 + length != len(data):
+            return None
+        key = data[:start] + data[stop:end]
+        head = self._memory.get(key)
         if head is None:
             self._key = key
             return None
-        if len(key) > self._max_header_bytes or len(data) - start > self._max_body_bytes:
+        if end > self._max_header_bytes or length > self._max_body_bytes:
             return None
         self.ended = not head.keep_alive
-        return Request(head, data[start:], self._clock())
+        return Request(head, data[end + 4 :], self._clock())
 
     # -- Bytes in --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ MAX_REMEMBERED = 1024
 """Heads remembered by one process, each at most :data:`MAX_HEAD_BYTES`; when full, all are forgotten."""
 
 MAX_HEAD_BYTES = 4096
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})\r\n")
+LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})\r\n")
+"""The line whose digits are left out of what a head is remembered by."""
 
 
 class RequestHead:
@@ -57,16 +58,17 @@ class RequestHead:
 
 
 class HeadMemory:
-    """Heads by their bytes without the digits of Content-Length; shared by all connections of a process."""
+    """Heads by their bytes without the digits of Content-Length; shared by all connections of a process.
 
-    __slots__ = ("_heads",)
+    Attributes:
+        get: the head that some bytes are known to be, or None.
+    """
+
+    __slots__ = ("_heads", "get")
 
     def __init__(self) -> None:
         self._heads: dict[bytes, RequestHead] = {}
-
-    def find(self, key: bytes) -> RequestHead | None:
-        """The head that these bytes are known to be."""
-        return self._heads.get(key)
+        self.get = self._heads.get
 
     def keep(self, key: bytes, head: RequestHead) -> None:
         """Remember a head that the strict reader has accepted, sized by one Content-Length and nothing else."""
@@ -75,21 +77,3 @@ class HeadMemory:
         if len(self._heads) >= MAX_REMEMBERED:
             self._heads.clear()
         self._heads[key] = head
-
-
-def split_whole(data: bytes) -> tuple[bytes, int] | None:
-    """Cut a read that is exactly one sized request.
-
-    Returns:
-        (key, offset of the body), or None when it may be anything else.
-    """
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    found = _LENGTH.search(data, 0, end + 2)
-    if found is None:
-        return None
-    start, stop = found.span(1)
-    if end + 4 + int(data[start:stop]) != len(data):
-        return None
-    return data[:start] + data[stop:end], end + 4
