@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mkdir -p out
+.venv/bin/python -m scripts.test_programs
 rm -f .coverage .coverage.*
 status=0
 color=$([[ -t 1 ]] && echo yes || echo no)

@@ -115,6 +115,9 @@ class GatewaySettings(Group):
     """Processes that serve the port together; more than one adds a parent process that watches them."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Largest request body; larger ones get 413."""
+    max_held_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes of requests that are still arriving, over all connections of one process; above, those that hold most
+    get 503."""
     max_header_bytes: int = Field(default=32 * 1024, ge=1024)
     """Largest request line plus headers; larger ones get 431."""
     request_read_timeout_s: float = Field(default=30.0, gt=0)

@@ -8,6 +8,9 @@ from inferdock.wire.http1 import LAST_CHUNK, Header, ResponseHead, chunk, status
 from inferdock.wire.openai import error_body
 
 _NOT_RETURNED = frozenset({b"server", b"x-request-id"})
+_WITHOUT_LENGTH = frozenset({204, 304})
+"""RFC 9110, 8.6: a 204 has no Content-Length; of a 304 it would say what another answer has."""
+
 _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 )
@@ -55,7 +58,9 @@ class Answer:
         self.status = response.status
         self._events = response.event_stream
         turn = self._turn
-        if response.length is not None and not framed_by_us:
+        if response.status in _WITHOUT_LENGTH:
+            framing = b""
+        elif response.length is not None and not framed_by_us:
             framing = b"content-length: %d\r\n" % response.length
         elif (response.chunked or framed_by_us) and not turn.http10:
             framing = b"transfer-encoding: chunked\r\n"

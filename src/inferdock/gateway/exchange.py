@@ -16,7 +16,6 @@ token can still be replaced without the client noticing.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
@@ -30,12 +29,12 @@ from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
 from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
-from inferdock.gateway.seam import text_of_ids
-from inferdock.gateway.upstream import UpstreamPool
+from inferdock.gateway.rest_request import RestRequest
+from inferdock.gateway.upstream import NOT_READ, UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
 from inferdock.keys.key import Key
 from inferdock.telemetry.tracing import AttemptFacts, Trace
-from inferdock.wire.continuation import NotResumable, ResumeMode
+from inferdock.wire.continuation import Continuation, ResumeMode
 from inferdock.wire.http1 import ResponseHead
 from inferdock.wire.openai import RequestFields, Usage
 
@@ -87,10 +86,9 @@ class Exchange:
         "_head",
         "_last_bytes_at",
         "_relay",
+        "_rest",
         "_resuming",
-        "_seam",
         "_target",
-        "_task",
         "_turn",
         "admission",
         "answer",
@@ -146,8 +144,7 @@ class Exchange:
         self._head: ResponseHead | None = None
         self._relay: Relay | None = None
         self._cells: RevisionCells | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._seam: str | None = None
+        self._rest: RestRequest | None = None
         self._resuming = False
         self._failures = 0
         self._last_bytes_at = 0.0
@@ -228,7 +225,11 @@ class Exchange:
         self.attempts += 1
         attempt = self._attempt = Attempt(self, self._around.pool, lease, self._around.now())
         self.revision = attempt.endpoint.spec.revision
-        if not self._resuming or self._prepare_rest(attempt):
+        if self._resuming:
+            assert isinstance(self._relay, FollowedStream)
+            self._rest = RestRequest(self, self._relay, self._around.pool, self.model)
+            self._rest.make(attempt.endpoint)
+        else:
             self._ask(attempt)
 
     def _ask(self, attempt: Attempt) -> None:
@@ -455,8 +456,8 @@ class Exchange:
         assert attempt is not None
         attempt.abort()
         self._release("cut")
-        if self.paused and blame:
-            self._cut("the client did not read its answer")
+        if reason is NOT_READ:
+            self._cut(reason)
             return
         if blame:
             self._around.endpoint_failed(attempt.endpoint, refused=False)
@@ -466,7 +467,7 @@ class Exchange:
             self._try_again(reason)
         elif not isinstance(relay, FollowedStream) or relay.why_not():
             why = relay.why_not() if isinstance(relay, FollowedStream) else ""
-            self._not_resumable(f"{reason} ({why})" if why and why != reason else reason)
+            self.rest_impossible(f"{reason} ({why})" if why and why != reason else reason)
         else:
             self._resuming = True
             self._seek_rest(reason)
@@ -482,46 +483,23 @@ class Exchange:
         self.wanted = Wanted(revision=self.revision)
         self._seek()
 
-    def _prepare_rest(self, attempt: Attempt) -> bool:
-        """Make ready what to ask the other replica for; False when nothing is to be asked (now)."""
-        relay = self._relay
-        assert isinstance(relay, FollowedStream)
-        try:
-            rest = relay.rest_request(attempt.endpoint.max_model_len)
-            if rest.ended:
-                self._complete_early()
-                return False
-            if relay.needs_seam and not rest.replay and self._seam is None:
-                self._task = self._around.pool.loop.create_task(self._find_seam(relay, attempt))
-                return False
-            guard = relay.seam(self._seam) if self._seam is not None and not rest.replay else None
-        except NotResumable as exc:
-            self._not_resumable(str(exc))
-            return False
-        self._seam = None
+    def rest_ready(self, rest: Continuation, lead: bytes) -> None:
+        """It is known what to ask the other replica for."""
+        if rest.ended:
+            self._complete_early()
+            return
+        assert self._attempt is not None
         self._target, self._body = rest.path, rest.body
-        lead = relay.go_on(replay=rest.replay, guard=guard)
         if lead:
             self.answer.write(lead)
-        return True
+        self._ask(self._attempt)
 
-    async def _find_seam(self, relay: FollowedStream, attempt: Attempt) -> None:
-        """Ask the other replica what text the ids stand for; then go on with the attempt."""
-        try:
-            text = await text_of_ids(self._around.pool, attempt.endpoint, relay.tracker, self.model)
-        except NotResumable as exc:
-            self._task = None
-            if not self.outcome:
-                self._attempt_failed(str(exc))
-            return
-        self._task = None
-        if self.outcome:
-            return
-        self._seam = text
-        if self._prepare_rest(attempt):
-            self._ask(attempt)
+    def rest_failed(self, reason: str) -> None:
+        """The other replica could not help."""
+        self._attempt_failed(reason)
 
-    def _not_resumable(self, reason: str) -> None:
+    def rest_impossible(self, reason: str) -> None:
+        """The stream cannot go on."""
         self._around.metrics.resumes.cell(self.model, "impossible").value += 1
         self._release("cut")
         self._cut(reason)
@@ -554,8 +532,8 @@ class Exchange:
         if self.outcome:
             return
         self._around.room.leave(self)
-        if self._task is not None:
-            self._task.cancel()
+        if self._rest is not None:
+            self._rest.cancel()
         if self._attempt is not None:
             self._attempt.abort()
         self._release("cancelled")

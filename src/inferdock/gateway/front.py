@@ -48,7 +48,13 @@ class Connections(set[ClientConnection]):
 class ConnectionLimits:
     """The limits that all connections obey, open ones too; replaced in place when the configuration is reloaded."""
 
-    __slots__ = ("keepalive_timeout_s", "max_body_bytes", "max_header_bytes", "request_read_timeout_s")
+    __slots__ = (
+        "keepalive_timeout_s",
+        "max_body_bytes",
+        "max_header_bytes",
+        "max_held_bytes",
+        "request_read_timeout_s",
+    )
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.update(settings)
@@ -57,6 +63,7 @@ class ConnectionLimits:
         """Use these from now on."""
         self.max_body_bytes = settings.max_body_bytes
         self.max_header_bytes = settings.max_header_bytes
+        self.max_held_bytes = settings.max_held_bytes
         self.request_read_timeout_s = settings.request_read_timeout_s
         self.keepalive_timeout_s = settings.keepalive_timeout_s
 
@@ -142,8 +149,20 @@ class Front:
         now = self.pool.loop.time()
         for connection in list(self.connections):
             connection.check_time(now)
+        self._check_held_bytes()
         self.pool.check_time(now)
         self.pipeline.check_time()
+
+    def _check_held_bytes(self) -> None:
+        """Many slow uploads must not fill the memory together: those that hold most have to come again."""
+        surplus = sum(connection.held_bytes for connection in self.connections) - self._limits.max_held_bytes
+        if surplus <= 0:
+            return
+        for connection in sorted(self.connections, key=lambda connection: connection.held_bytes, reverse=True):
+            surplus -= connection.held_bytes
+            connection.refuse_for_memory()
+            if surplus <= 0:
+                break
 
     def endpoints_gone(self, endpoints: list[Endpoint]) -> None:
         """These have left the set: they finish what they have, and get no new connection."""

@@ -243,6 +243,18 @@ class ClientConnection(asyncio.Protocol):
         limits = self._limits
         self._reader.limit(max_body_bytes=limits.max_body_bytes, max_header_bytes=limits.max_header_bytes)
 
+    def refuse_for_memory(self) -> None:
+        """All connections together hold too much: give this one's request up."""
+        self._refuse(
+            RequestError(
+                503,
+                "Too many large requests are arriving at once.",
+                kind="server_error",
+                code="overloaded",
+                retry_after_s=1,
+            )
+        )
+
     def last_answer(self) -> None:
         """Drain: close after the answer under way; an idle connection stays until its next request is refused,
         so that health checks still get their 503."""
@@ -414,6 +426,8 @@ class ClientConnection(asyncio.Protocol):
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),
         ]
+        if error.retry_after_s is not None:
+            fields.append((b"retry-after", b"%d" % error.retry_after_s))
         self._refusal = None
         self.transport.write(head(status_line(error.status), fields) + (b"" if self._reader.is_head else body))
         self._close_gently()

@@ -286,3 +286,23 @@ async def test_a_hundred_streams_on_connections_that_stay_open(rounds):
         assert len(gateway.server._front.connections) == 100
         for _, writer in clients:
             writer.close()
+
+
+async def test_many_slow_uploads_together_are_bounded():
+    """Ten clients that have each sent most of a large body: those that hold most are sent away with 503."""
+    async with running_sim() as replica, running_gateway([replica.url], max_held_bytes=4 * 1024 * 1024) as gateway:
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000001\r\n\r\n"
+        clients = [await asyncio.open_connection("127.0.0.1", gateway.server.port) for _ in range(10)]
+        for _, writer in clients:
+            writer.write(head + b"x" * 1_000_000)
+            await writer.drain()
+        answers = [asyncio.create_task(reader.readline()) for reader, _ in clients]
+        async with asyncio.timeout(20):
+            while sum(answer.done() for answer in answers) < 6:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.5)  # nobody else is sent away: the rest fits
+        first_lines = [answer.result() for answer in answers if answer.done()]
+        assert first_lines == [b"HTTP/1.1 503 Service Unavailable\r\n"] * 6
+        for answer, (_, writer) in zip(answers, clients, strict=True):
+            answer.cancel()
+            writer.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import aiohttp
 import pytest
 
 from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
+from inferdock.wire.http1 import LAST_CHUNK, chunk
 from tests.integration.gateway.test_relay import ask, events, metric
 from tests.support.gateway import RunningGateway, running_gateway, specs
+from tests.support.scripted_replica import EVENT_STREAM, scripted_replica
 
 FAST = SimOptions(ttft_s=0, itl_s=0.002)
 MESSAGES = [{"role": "user", "content": "tell me of the harbour"}]
@@ -230,3 +233,44 @@ async def test_the_log_line_of_a_resumed_stream_says_so(http):
             lines = [json.loads(line) for line in bytes(gateway.log).splitlines()]
     resumed = [line for line in lines if line.get("event") == "request" and line["resumes"]]
     assert {(line["outcome"], line["resumes"], line["status"]) for line in resumed} == {("answered", 1, 200)}
+
+
+def scripted_event(choice: dict, **more: object) -> bytes:
+    whole = {"id": "1", "object": "x", "created": 1, "model": "sim", "choices": [{"index": 0} | choice]} | more
+    return chunk(b"data: " + json.dumps(whole, separators=(",", ":")).encode() + b"\n\n")
+
+
+async def test_a_client_that_reads_slowly_loses_nothing_when_its_replica_dies_meanwhile():
+    """Its stream fills all buffers, the replica is cut, and the client reads on only then."""
+    words = ["w" * 8000 + str(number) for number in range(1200)]
+    role = scripted_event(
+        {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}, prompt_token_ids=[1, 2]
+    )
+    tokens = [
+        scripted_event({"delta": {"content": word}, "finish_reason": None, "token_ids": [number]})
+        for number, word in enumerate(words)
+    ]
+    rest = [
+        scripted_event({"text": "the rest", "finish_reason": None, "token_ids": [7]}),
+        scripted_event({"text": "", "finish_reason": "stop", "token_ids": [8]}),
+        chunk(b"data: [DONE]\n\n") + LAST_CHUNK,
+    ]
+    scripts = {1: [EVENT_STREAM, role, *tokens, None], 2: [EVENT_STREAM, *rest]}
+    async with scripted_replica(lambda number: scripts[number]) as replica, running_gateway([replica.url]) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.server.port, limit=1024)
+        payload = json.dumps(STREAM | {"max_tokens": 2000}).encode()
+        kind = "content-type: application/json"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n{kind}\r\ncontent-length: {len(payload)}\r\n\r\n"
+        writer.write(head.encode() + payload)
+        async with asyncio.timeout(20):
+            while not any(exchange.paused for exchange in gateway.server._front.pipeline._live):
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        text = b""
+        while not text.endswith(b"\r\n0\r\n\r\n"):
+            data = await reader.read(1 << 20)
+            assert data, text[-300:]
+            text += data
+        writer.close()
+    said = re.findall(rb'"content":"([^"]*)"', text)
+    assert said == [b"", *[word.encode() for word in words], b"the rest", b""]
