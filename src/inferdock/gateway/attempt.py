@@ -34,9 +34,6 @@ class Owner(Receiver, Protocol):
     def attempt_refused(self, reason: str) -> None:
         """The replica took no connection."""
 
-    def sending(self) -> None:
-        """There is a connection; the request is written to it now."""
-
 
 class Attempt:
     """Valid until :meth:`end`; whatever happens to its connection after that reaches nobody.
@@ -97,7 +94,6 @@ class Attempt:
         self.connection = connection
         if owner.paused:
             connection.transport.pause_reading()
-        owner.sending()
         head, body = self._head, self._body
         self._head = self._body = b""
         connection.send(

@@ -195,7 +195,7 @@ class Exchange:
 
     @property
     def queued_s(self) -> float:
-        """Seconds from the request's last byte to the first replica's connection; 0 when there was none."""
+        """Seconds from the request's last byte until a replica was free; 0 when none was."""
         return max(0.0, self.sent_at - self.request.received_at) if self.sent_at else 0.0
 
     @property
@@ -222,8 +222,11 @@ class Exchange:
 
     def granted(self, lease: Lease) -> None:
         """A replica is free: send it the request, or ask it for the rest of the answer."""
+        now = self._around.now()
         self.attempts += 1
-        attempt = self._attempt = Attempt(self, self._around.pool, lease, self._around.now())
+        self._last_bytes_at = now
+        self.sent_at = self.sent_at or now
+        attempt = self._attempt = Attempt(self, self._around.pool, lease, now)
         self.revision = attempt.endpoint.spec.revision
         if self._resuming:
             assert isinstance(self._relay, FollowedStream)
@@ -260,12 +263,6 @@ class Exchange:
         if now - self._last_bytes_at >= self._around.settings.heartbeat_s:
             self._last_bytes_at = now
             self.answer.beat()
-
-    def sending(self) -> None:
-        """There is a connection to the replica."""
-        now = self._around.now()
-        self._last_bytes_at = now
-        self.sent_at = self.sent_at or now
 
     def attempt_refused(self, reason: str) -> None:
         """The replica took no connection."""

@@ -160,7 +160,7 @@ class ResponseHead:
         self.length: int | None = None
         self.chunked = False
         self.event_stream = False
-        self._lines: bytes | None = None
+        self._lines: list[bytes] = []  # shared by heads that differ in their length only
         self._named: frozenset[bytes] = frozenset()
         for name, value in _fields(lines[1:]):
             if name in _TAKEN or name in HOP_BY_HOP:
@@ -171,9 +171,10 @@ class ResponseHead:
 
     def lines(self, never: frozenset[bytes]) -> bytes:
         """The lines of all headers but those of ``never``, which is always the same set; made once."""
-        if self._lines is None:
-            self._lines = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] not in never])
-        return self._lines
+        if not self._lines:
+            kept = [field for field in self.headers if field[0] not in never]
+            self._lines.append(b"".join([b"%b: %b\r\n" % field for field in kept]))
+        return self._lines[0]
 
     def sized(self, length: int) -> ResponseHead:
         """The same head over a body of another length."""

@@ -34,6 +34,7 @@ _FRAMING_PER_BYTE = 16
 
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _HOST_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+;=:[]"
+_MOST_DIGITS = 13
 _LONGEST_LENGTH = 19
 """Digits of the largest 64-bit number; longer ones are padded with zeros to confuse somebody."""
 
@@ -80,7 +81,9 @@ class RequestReader:
     # bounds endless heads, blank lines, chunk extensions and trailers alike. Where a head is complete, its exact size
     # decides.
     __slots__ = (
+        "_after",
         "_barren",
+        "_before",
         "_blocks",
         "_chunked",
         "_clock",
@@ -92,6 +95,7 @@ class RequestReader:
         "_host",
         "_http10",
         "_key",
+        "_last",
         "_length",
         "_max_body_bytes",
         "_max_header_bytes",
@@ -126,6 +130,8 @@ class RequestReader:
         """
         self._memory = memory if memory is not None else HeadMemory()
         self._key = b""
+        self._last: RequestHead | None = None  # the last head that was found, cut at the digits of Content-Length
+        self._before = self._after = b"\n"  # no request begins with this
         self.limit(max_body_bytes=max_body_bytes, max_header_bytes=max_header_bytes)
         self._taken = taken
         self._clock = clock
@@ -140,6 +146,7 @@ class RequestReader:
 
     def limit(self, *, max_body_bytes: int, max_header_bytes: int) -> None:
         """Obey these from now on."""
+        self._last, self._before, self._after = None, b"\n", b"\n"
         self._max_body_bytes = max_body_bytes
         self._max_header_bytes = max_header_bytes
 
@@ -168,6 +175,15 @@ class RequestReader:
         """The request, if ``data`` is exactly one whose head is known; otherwise :meth:`feed` has to take it."""
         if self.receiving or self.ended or self._barren:
             return None
+        if data.startswith(self._before):  # the head of this connection's last request again, most likely
+            start = len(self._before)
+            stop = data.find(b"\r", start, start + _MOST_DIGITS)
+            digits = data[start:stop]
+            if data.startswith(self._after, stop) and digits.isdigit():
+                head, body_at = self._last, stop + len(self._after)
+                if head is not None and int(digits) == len(data) - body_at <= self._max_body_bytes:
+                    self.ended = not head.keep_alive
+                    return Request(head, data[body_at:], self._clock())
         end = data.find(b"\r\n\r\n")
         found = LENGTH_LINE.search(data, 0, end + 2) if end > 0 else None
         if found is None:
@@ -183,6 +199,7 @@ class RequestReader:
             return None
         if end > self._max_header_bytes or length > self._max_body_bytes:
             return None
+        self._last, self._before, self._after = head, data[:start], data[stop : end + 4]
         self.ended = not head.keep_alive
         return Request(head, data[end + 4 :], self._clock())
 

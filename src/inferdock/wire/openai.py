@@ -121,6 +121,10 @@ def with_wishes(body: bytes, wishes: bytes) -> bytes:
 _PROMPT = re.compile(rb'"prompt_tokens":\s*(\d{1,12})')
 _OUTPUT = re.compile(rb'"completion_tokens":\s*(\d{1,12})')
 _USAGE = re.compile(rb'"usage":\s*\{')
+_USUAL_USAGE = re.compile(
+    rb'"usage":\{"prompt_tokens":(\d{1,12}),"total_tokens":\d{1,12},"completion_tokens":(\d{1,12})'
+)
+_USUAL_TAIL = 640  # bytes of vLLM's answers that usage and what follows it take
 
 
 def find_usage(body: bytes) -> Usage | None:
@@ -128,6 +132,9 @@ def find_usage(body: bytes) -> Usage | None:
 
     In a JSON string the quotes would be escaped, so the pattern can only match a real key; the last one counts.
     """
+    usual = _USUAL_USAGE.search(body, max(0, len(body) - _USUAL_TAIL))
+    if usual is not None and body.find(b'"usage":', usual.end()) < 0:
+        return Usage(int(usual[1]), int(usual[2]))
     place = body.rfind(b'"usage":')
     while place >= 0:
         found = _USAGE.match(body, place)
