@@ -161,7 +161,7 @@ static void close_conn(Conn *c) {
 
 static void fail(Conn *c, const char *why) {
     c->bad = true;
-    if (!measuring) return;
+    if (!measuring && opt.json) return; /* while it warms up */
     if (!total.errors++) snprintf(total.first_error, sizeof total.first_error, "%s", why);
 }
 
@@ -207,7 +207,7 @@ static void answer_over(Conn *c) {
     if (c->closing) close_conn(c);
     if (over) return;
     if (opt.steady) {
-        fail(c, "a stream ended too early");
+        if (!c->bad) fail(c, "a stream ended too early");
         return;
     }
     if (opt.json || streams_started < opt.streams) begin_request(c);

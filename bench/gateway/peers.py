@@ -100,7 +100,7 @@ def _inferdock(name: str, revision: str) -> Peer:
     environment = {"PYTHONPATH": str(source)}
 
     def command(place: Place) -> list[str]:
-        arguments = _cli("gateway", "-f", str(_config(place)), "--port", str(place.port))
+        arguments = _cli("gateway", "-f", str(_config(place, environment)), "--port", str(place.port))
         arguments += [part for url in place.urls for part in ("--replica", f"m={url}")]
         return arguments + (["--workers", str(place.workers)] if place.workers > 1 else [])
 
@@ -116,11 +116,20 @@ def _inferdock(name: str, revision: str) -> Peer:
     )
 
 
-def _config(place: Place) -> Path:
+def _config(place: Place, environment: Mapping[str, str]) -> Path:
     config = place.folder / "inferdock.yaml"
     # Requests beyond the limit are refused, which is right for a gateway and wrong for this measurement.
-    config.write_text(f"gateway:\n  max_in_flight: {MOST_OPEN}\nstate_dir: {place.folder}\n")
+    limits = "".join(f"  {limit}: {MOST_OPEN}\n" for limit in _in_flight_limits(environment))
+    config.write_text(f"gateway:\n{limits}state_dir: {place.folder}\n")
     return config
+
+
+def _in_flight_limits(environment: Mapping[str, str]) -> list[str]:
+    """Settings that bound open requests; an older commit has fewer."""
+    ask = "from inferdock.config.settings import GatewaySettings as G; print(*G.model_fields)"
+    command = [sys.executable, "-c", ask]
+    known = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+    return [name for name in known.stdout.split() if name.startswith("max_in_flight")]
 
 
 def _cli(*arguments: str) -> list[str]:
@@ -137,7 +146,7 @@ def _help(environment: Mapping[str, str], *command: str) -> str:
 def inferdock_key(place: Place, environment: Mapping[str, str]) -> list[str]:
     """A key with every limit on, each out of reach."""
     limits = [part for limit in ("--rpm", "--tpm", "--streams") for part in (limit, str(1_000_000_000))]
-    command = _cli("keys", "create", "-f", str(_config(place)), "--name", "bench", *limits)
+    command = _cli("keys", "create", "-f", str(_config(place, environment)), "--name", "bench", *limits)
     made = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
     if made.returncode:
         sys.exit(f"no key could be made: {made.stderr.strip()}")
