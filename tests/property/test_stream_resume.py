@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inferdock.gateway.relay import FollowedStream
 from inferdock.wire.continuation import ResumeMode, resume_mode
-from inferdock.wire.openai import IDS_WISH, USAGE_WISH, read_fields, with_wishes
+from inferdock.wire.openai import IDS_WISH, USAGE_WISH, raw, read_fields, with_wishes
 from inferdock.wire.stream_tracker import StreamTracker
 from tests.support.engine_stream import Engine, read
 
@@ -35,7 +35,8 @@ def request_body(*, chat: bool, tokens: int, stop: object = None, usage: bool = 
 def follow(path: bytes, client_body: bytes) -> tuple[FollowedStream, bytes]:
     fields = read_fields(client_body)
     drop = fields.stream_options is None
-    body = with_wishes(client_body, IDS_WISH + (USAGE_WISH if drop else b""))
+    asked = raw(fields.return_token_ids) == b"true"
+    body = with_wishes(client_body, (b"" if asked else IDS_WISH) + (USAGE_WISH if drop else b""))
     relay = FollowedStream(
         mode=resume_mode(fields, path), fields=fields, path=path, body=body, http10=True, drop_usage=drop
     )
@@ -98,17 +99,28 @@ def seam_text(tracker: StreamTracker, engine: Engine) -> str:
     stop=STOPS,
     shown=st.booleans(),
     least=st.integers(0, 12),
+    ids=st.booleans(),
 )
 def test_a_cut_stream_reads_like_an_undisturbed_one(
-    chat: bool, prompt: list[int], tokens: int, cuts: list[int], usage: bool, stop: object, shown: bool, least: int
+    chat: bool,
+    prompt: list[int],
+    tokens: int,
+    cuts: list[int],
+    usage: bool,
+    stop: object,
+    shown: bool,
+    least: int,
+    ids: bool,
 ) -> None:
     path = CHAT if chat else COMPLETION
     more = {"include_stop_str_in_output": shown, "min_tokens": min(least, tokens)}
+    more |= {"return_token_ids": True} if ids else {}
     body = request_body(chat=chat, tokens=tokens, stop=stop, usage=usage, **more)
     undisturbed = read(b"".join(Engine(prompt).stream(path, body)))
     resumed = read(cut_and_resume(path, body, prompt, cuts))
     assert (resumed.text, resumed.finish, resumed.stop) == (undisturbed.text, undisturbed.finish, undisturbed.stop)
     assert resumed.usage == undisturbed.usage
+    assert resumed.ids == undisturbed.ids
     assert resumed.done
     assert len(resumed.identities) == 1
 

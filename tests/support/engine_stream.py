@@ -115,11 +115,12 @@ class Reading:
     usage: dict | None
     done: bool
     identities: set
+    ids: list
 
 
 def read(payload: bytes) -> Reading:
     """Read a stream as a client does."""
-    reading = Reading("", None, None, None, False, set())
+    reading = Reading("", None, None, None, False, set(), [])
     for block in payload.split(b"\n\n"):
         if not block.startswith(b"data: "):
             assert not block or block.startswith(b":"), block
@@ -132,7 +133,7 @@ def read(payload: bytes) -> Reading:
         if event.get("usage"):
             reading.usage = event["usage"]
         for choice in event["choices"]:
-            assert choice.get("token_ids") is None, "token ids that nobody asked for"
+            reading.ids += choice.get("token_ids") or []
             reading.text += choice["delta"].get("content") or "" if "delta" in choice else choice["text"]
             if choice["finish_reason"] is not None:
                 assert reading.finish is None, "two finish reasons"

@@ -127,7 +127,8 @@ class GatewaySettings(Group):
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """Longest time to open a connection to a replica."""
     response_timeout_s: float = Field(default=600.0, gt=0)
-    """Longest silence of a replica in the middle of a request; then 504, or an error event in a stream."""
+    """Longest silence of a replica in the middle of a request; then 504; a stream goes on elsewhere,
+    or ends with an error event."""
     stall_timeout_s: float = Field(default=60.0, gt=0)
     """Longest silence in the middle of a stream that can go on at another replica; then it does."""
     max_in_flight: int = Field(default=16384, ge=1)
@@ -136,7 +137,7 @@ class GatewaySettings(Group):
     """Requests sent to one replica at once; further ones wait here, where they can be put in order and go to
     whichever replica is free first. Above the engine's `--max-num-seqs`, so that the engine never idles."""
     queue_length: int = Field(default=1024, ge=0)
-    """Requests of one model that may wait; further ones get 429 with `Retry-After`."""
+    """Requests of one model that may wait in one worker; further ones get 429 with `Retry-After`."""
     queue_timeout_s: float = Field(default=30.0, ge=0)
     """Longest wait for a replica that is busy; then 503 with `Retry-After`."""
     hold_timeout_s: float = Field(default=60.0, ge=0)

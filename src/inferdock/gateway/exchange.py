@@ -30,7 +30,7 @@ from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
 from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
 from inferdock.gateway.rest_request import RestRequest
-from inferdock.gateway.upstream import NOT_READ, UpstreamPool
+from inferdock.gateway.upstream import NOT_READ, SILENT, UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
 from inferdock.keys.key import Key
 from inferdock.telemetry.tracing import AttemptFacts, Trace
@@ -277,6 +277,9 @@ class Exchange:
         self._around.endpoint_failed(attempt.endpoint, refused=refused)
         if self._resuming:
             self._seek_rest(reason)
+        elif reason is SILENT:
+            message = f"The replica gave no answer within {self._around.settings.response_timeout_s:g} s."
+            self.turned_away(RequestError(504, message, kind="server_error", code="replica_timeout"))
         else:
             self._try_again(reason)
 
@@ -428,8 +431,8 @@ class Exchange:
     # -- Going on at another replica -------------------------------------------------------------------------
 
     def migrate(self, reason: str) -> None:
-        """Leave the replica, which is to go away, if the answer can go on elsewhere."""
-        if self._may_move():
+        """Leave the replica, which is to go away, if the answer can go on elsewhere now."""
+        if self._may_move() and self._around.endpoints.has_ready(self.model, self.revision):
             self._lose(reason, blame=False)
 
     def check_time(self, now: float) -> None:
@@ -452,7 +455,7 @@ class Exchange:
         attempt, relay = self._attempt, self._relay
         assert attempt is not None
         attempt.abort()
-        self._release("cut")
+        self._release("cut" if self.first_byte_at else "failed")
         if reason is NOT_READ:
             self._cut(reason)
             return
@@ -576,7 +579,8 @@ class Exchange:
     def _cut(self, reason: str) -> None:
         """The client has a part of its answer and will not get the rest."""
         self._end("cut")
-        error = RequestError(502, f"The answer was cut: {reason}.", kind="server_error", code="stream_cut")
+        message = f"The answer was cut: {reason.rstrip('.')}."
+        error = RequestError(502, message, kind="server_error", code="stream_cut")
         self.answer.cut(error, readable=not self.paused)
 
     def _end(self, outcome: str, *, status: int = 0) -> None:

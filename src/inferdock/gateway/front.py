@@ -194,6 +194,7 @@ class Front:
             connection.last_answer()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.pipeline.finish_all(), timeout_s)
+        self.pipeline.turn_all_away()
         left = self.pipeline.in_flight
         self._log.event("info" if not left else "warning", "drained", unfinished=left)
         return left

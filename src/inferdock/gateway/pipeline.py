@@ -170,6 +170,7 @@ class Pipeline:
             return
         mode = self._resume_mode(request, fields, model)
         body, drop_usage = _body_for_replica(request, fields, mode)
+        request.body = body  # one copy is enough
         self.in_flight += 1
         self._load.set(IN_FLIGHT, self.in_flight)
         budget = self._budgets.get(model)
@@ -265,6 +266,12 @@ class Pipeline:
             return given
         self._id_counter += 1
         return self._id_prefix % self._id_counter
+
+    def turn_all_away(self) -> None:
+        """The drain's deadline has passed: nobody waits any longer."""
+        self.room.turn_all_away(
+            RequestError(503, "This gateway has shut down.", kind="server_error", code="draining", retry_after_s=1)
+        )
 
     # -- Chores ----------------------------------------------------------------------------------------------
 

@@ -170,8 +170,8 @@ class FollowedStream:
         self.resumed = 0
         self.broken = ""
         self.tracker = StreamTracker(
-            keep_text=mode is ResumeMode.REPLAY or raw(fields.stop) not in (b"", b"[]"),
-            hide_ids=raw(fields.return_token_ids) != b"true",
+            keep_text=mode is ResumeMode.REPLAY or self.needs_seam,
+            hide_ids=not self._shows_ids,
             hide_usage=drop_usage,
         )
 
@@ -189,8 +189,13 @@ class FollowedStream:
 
     @property
     def needs_seam(self) -> bool:
-        """Continuing needs the text of all ids, because an engine that looks for stop strings holds text back."""
-        return self.mode is ResumeMode.CONTINUE and raw(self._fields.stop) not in (b"", b"[]")
+        """Continuing needs the text of all ids: an engine that looks for stop strings holds text back, and ids that
+        the client has seen must not be generated again."""
+        return self.mode is ResumeMode.CONTINUE and (raw(self._fields.stop) not in (b"", b"[]") or self._shows_ids)
+
+    @property
+    def _shows_ids(self) -> bool:
+        return raw(self._fields.return_token_ids) == b"true"
 
     @property
     def sent_text(self) -> str:
@@ -276,7 +281,7 @@ class FollowedStream:
             chat=self._path == CHAT,
             show_usage=not self._drop_usage and options is not None and options.include_usage is True,
             running_usage=options is not None and options.continuous_usage_stats is True,
-            show_ids=raw(self._fields.return_token_ids) == b"true",
+            show_ids=self._shows_ids,
             guard=guard,
             skip=self.sent_text if replay else "",
         )

@@ -22,6 +22,9 @@ MAX_IDLE_S = 60.0
 _COPIED_BYTES = 16 * 1024
 """Bodies up to this size are joined to their head: one write costs more than so short a copy."""
 
+SILENT = "the replica was silent for too long"
+"""Reason of a failure by time: asking another replica would make the client wait as long again."""
+
 NOT_READ = "the client did not read its answer"
 """Reason of a failure that is the client's, not the replica's."""
 
@@ -194,8 +197,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """The deadline has passed in silence, or while we did not read because the client did not."""
-        silent = f"the replica was silent for {self.silence_s:g} s"
-        self._fail(silent if self.transport.is_reading() else NOT_READ, stale=False)
+        self._fail(SILENT if self.transport.is_reading() else NOT_READ, stale=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)

@@ -27,6 +27,9 @@ SPAN_S = 5.0
 """The drain rate is that of the last one to two of these spans."""
 
 MAX_RETRY_AFTER_S = 60
+UNKNOWN_RETRY_AFTER_S = 5
+"""While no lease has come back yet, so that no rate is known."""
+
 _SKIPPED = 32  # waiters that cannot go yet and are passed over in one round: the work per release stays bounded
 FRONT = -(2**62)
 """Priority of streams that are to be resumed."""
@@ -214,13 +217,13 @@ class WaitingRoom:
             heapq.heappush(queue.heap, entry)
 
     def _turn_away_late(self, model: str, queue: _Queue, now: float) -> None:
-        ready = self._endpoints.has_ready(model)
         settings = self._settings()
-        patience = settings.queue_timeout_s if ready else settings.hold_timeout_s
         for _, _, place in list(queue.heap):
             waiter = place.waiter
             if place.left:
                 continue
+            ready = self._endpoints.has_ready(model, waiter.wanted.revision)
+            patience = settings.queue_timeout_s if ready else settings.hold_timeout_s
             if now - place.since <= patience and now <= waiter.deadline:
                 waiter.beat(now)
                 continue
@@ -261,7 +264,9 @@ class WaitingRoom:
     def _retry_after_s(queue: _Queue, now: float) -> int:
         """Seconds until those who wait now will have been let in, at the present rate."""
         rate = queue.rate_at(now)
-        return max(1, min(MAX_RETRY_AFTER_S, math.ceil((queue.waiting + 1) / rate))) if rate > 0 else MAX_RETRY_AFTER_S
+        if rate <= 0:
+            return UNKNOWN_RETRY_AFTER_S
+        return max(1, min(MAX_RETRY_AFTER_S, math.ceil((queue.waiting + 1) / rate)))
 
 
 def no_replica(model: str) -> RequestError:

@@ -6,8 +6,8 @@ Two ways are exact:
   ``/v1/completions`` request. Right for greedy and for unseeded sampling: the model sees what it would have seen.
 * **replay**: the other replica gets the same request again, and the text that the client already has is skipped once
   it came out equal. Needed where the engine's state is more than the token ids: a seeded random generator, the
-  automaton of structured output, penalties that count output tokens. Only done where the engine reproduces the
-  answer: at temperature 0 or with a seed.
+  automaton of structured output, penalties and bans that look at output tokens. Only done where the engine
+  reproduces the answer: at temperature 0 or with a seed.
 
 Pure: called by ``gateway.relay`` and tested without a socket.
 """
@@ -132,8 +132,11 @@ def _has_hidden_state(fields: RequestFields) -> bool:
         fields.guided_choice,
         fields.guided_grammar,
     )
+    windows = raw(fields.bad_words) not in (b"", b"[]") or bool(raw(fields.thinking_token_budget))
     penalties = (fields.presence_penalty, fields.frequency_penalty)
-    return structured or any(map(raw, guided)) or any(raw_number(field) not in (None, 0) for field in penalties)
+    return (
+        structured or windows or any(map(raw, guided)) or any(raw_number(field) not in (None, 0) for field in penalties)
+    )
 
 
 def continuation(tracker: StreamTracker, body: bytes, path: bytes, max_model_len: int | None) -> Continuation:

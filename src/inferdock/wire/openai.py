@@ -51,6 +51,8 @@ class RequestFields(msgspec.Struct):
     guided_regex: RawField = msgspec.UNSET
     guided_choice: RawField = msgspec.UNSET
     guided_grammar: RawField = msgspec.UNSET
+    bad_words: RawField = msgspec.UNSET
+    thinking_token_budget: RawField = msgspec.UNSET
     presence_penalty: RawField = msgspec.UNSET
     frequency_penalty: RawField = msgspec.UNSET
     temperature: RawField = msgspec.UNSET

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from inferdock.wire.openai import Usage
+from inferdock.wire.openai import Usage, raw
 from inferdock.wire.sse import EventSplitter, SseError
 from inferdock.wire.stream_tracker import StreamTracker
 
@@ -39,7 +39,7 @@ class _Choice(msgspec.Struct):
 class _Event(msgspec.Struct):
     choices: list[_Choice] = []
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -131,6 +131,7 @@ class ResumedStream:
         self._skip = skip
         self._head = _head_of(tracker.first_event, chat=chat)
         self._events = EventSplitter()
+        self._ids_again = tracker.shown - tracker.count if show_ids else 0
         self.ended = False
 
     def feed(self, payload: bytes) -> bytes:
@@ -175,7 +176,7 @@ class ResumedStream:
             event = _EVENT.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise Diverged("the replica sent an event that cannot be read") from exc
-        if event.error is not None:
+        if raw(event.error):
             tracker.broken = "the replica reported an error"
             return b""
         if not event.choices:
@@ -197,6 +198,7 @@ class ResumedStream:
         ids = choice.token_ids or []
         if ids:
             tracker.append(b",".join([b"%d" % token for token in ids]))
+        ids = self._not_shown(ids)
         fresh = self._not_skipped(text, last=choice.finish_reason is not None)
         if self._guard is not None:
             return self._guarded(fresh, ids, choice)
@@ -204,7 +206,7 @@ class ResumedStream:
             tracker.flush()
         if choice.finish_reason is not None:
             tracker.finished = True
-        elif not fresh:
+        elif not fresh and not ids:
             return b""
         return self._event(fresh, ids, choice.finish_reason, choice.stop_reason)
 
@@ -223,9 +225,18 @@ class ResumedStream:
             return event + self.ending()
         if last:
             tracker.finished = True
-        elif not text:
+        elif not text and not ids:
             return b""
         return self._event(text, ids, choice.finish_reason, choice.stop_reason)
+
+    def _not_shown(self, ids: list[int]) -> list[int]:
+        """Those ids that the client has not got yet; none where it did not ask for any."""
+        if not self._show_ids:
+            return []
+        again = min(self._ids_again, len(ids))
+        self._ids_again -= again
+        self._tracker.shown += len(ids) - again
+        return ids[again:]
 
     def _not_skipped(self, text: str, *, last: bool) -> str:
         if not self._skip:

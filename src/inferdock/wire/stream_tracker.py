@@ -51,6 +51,7 @@ class StreamTracker:
         done: the final ``[DONE]`` has been handed on.
         usage: as the engine reports it, once it has.
         events: events with output that were handed on.
+        shown: ids that the client has got, where it asked for them.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class StreamTracker:
         "ids",
         "lost",
         "prompt_ids",
+        "shown",
         "text",
         "usage",
     )
@@ -94,6 +96,7 @@ class StreamTracker:
         self.done = False
         self.usage: Usage | None = None
         self.events = 0
+        self.shown = 0
 
     @property
     def prompt_count(self) -> int:
@@ -139,7 +142,9 @@ class StreamTracker:
             or self.broken
         ):
             return None
+        before = self.count
         self.append(b",".join(found))
+        self.shown += self.count - before
         self.flush()
         self.events += count
         return _IDS_LIST.sub(b',"token_ids":null', data) if self._hide_ids else data
@@ -182,6 +187,7 @@ class StreamTracker:
         ids = event[start + 1 : end]
         if ids:
             self.append(ids)
+            self.shown += 1 + ids.count(b",")
         if self._hide_ids:
             event = event[:start] + b"null" + event[end + 1 :]
         return event
@@ -235,20 +241,27 @@ class StreamTracker:
     def _take_rare(self, event: bytes) -> bytes:
         """First events, last events, usage, errors, comments and streams of other engines."""
         if _ERROR.match(event):
-            self.broken = "the replica reported an error"
-            return b"" if not self.lost else event
+            return self._take_error(event)
         if b"[DONE]" in event and event.strip() == b"data: [DONE]":
             self.done = True
             return event
-        if event.startswith(b"data:") and not _is_json(event[5:]):
+        if event.startswith(b"data:") and not self.lost and not _is_json(event[5:]):
             self.broken = "the replica sent an event that cannot be read"
-            return b"" if not self.lost else event
+            return b""
         if _PROMPT_IDS in event:
             event = self._take_prompt(event)
         if b'"usage":{' in event and _NO_CHOICES.search(event):
             self.usage = find_usage(event) or self.usage
             return b"" if self._hide_usage else event
         return self._take_output(event)
+
+    def _take_error(self, event: bytes) -> bytes:
+        """An error of the replica can be healed elsewhere; one of the request is the client's to see."""
+        if self.lost or _is_refusal(event):
+            self.lost = self.lost or "the replica refused the request"
+            return event
+        self.broken = "the replica reported an error"
+        return b""
 
     def _take_output(self, event: bytes) -> bytes:
         finish = _FINISH.search(event)
@@ -283,6 +296,23 @@ class StreamTracker:
         if self._hide_ids:
             event = event[:start] + b"null" + event[end + 1 :]
         return event
+
+
+class _Problem(msgspec.Struct):
+    code: int | str | None = None
+
+
+class _ErrorEvent(msgspec.Struct):
+    error: _Problem
+
+
+def _is_refusal(event: bytes) -> bool:
+    """Whether an error event has a code of the client's fault (vLLM writes the HTTP status)."""
+    try:
+        code = msgspec.json.decode(event[event.find(b"{") :], type=_ErrorEvent).error.code
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(code, int) and 400 <= code < 500
 
 
 def _is_json(text: bytes) -> bool:

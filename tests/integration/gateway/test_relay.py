@@ -151,7 +151,7 @@ async def test_a_silent_replica_is_given_up_after_its_time(http):
     async with running_sim(FAST, "hang") as replica:
         async with running_gateway([replica.url], response_timeout_s=0.3, attempts=1) as gateway:
             status, text = await ask(http, gateway.url, CHAT)
-    assert (status, json.loads(text)["error"]["code"]) == (502, "bad_gateway")
+    assert (status, json.loads(text)["error"]["code"]) == (504, "replica_timeout")
 
 
 async def test_bytes_behind_an_answer_reach_nobody(http):

@@ -274,3 +274,28 @@ async def test_a_client_that_reads_slowly_loses_nothing_when_its_replica_dies_me
         writer.close()
     said = re.findall(rb'"content":"([^"]*)"', text)
     assert said == [b"", *[word.encode() for word in words], b"the rest", b""]
+
+
+async def test_an_error_event_of_the_second_replica_leads_to_a_third(http):
+    role = scripted_event({"delta": {"role": "assistant", "content": ""}, "finish_reason": None}, prompt_token_ids=[1])
+    token = scripted_event({"delta": {"content": "one "}, "finish_reason": None, "token_ids": [5]})
+    error = chunk(b'data: {"error":{"message":"EngineCore died","type":"InternalServerError","code":500}}\n\n')
+    last = [
+        scripted_event({"text": "two", "finish_reason": "stop", "token_ids": [6]}),
+        chunk(b"data: [DONE]\n\n") + LAST_CHUNK,
+    ]
+    scripts = {1: [EVENT_STREAM, role, token, None], 2: [EVENT_STREAM, error, LAST_CHUNK], 3: [EVENT_STREAM, *last]}
+    async with scripted_replica(lambda number: scripts[number]) as replica, running_gateway([replica.url]) as gateway:
+        _, text = await ask(http, gateway.url, STREAM)
+    assert whole(text)["text"] == "one two"
+    assert whole(text)["last"] == "[DONE]"
+
+
+async def test_a_replica_that_is_taken_out_keeps_its_streams_while_they_have_nowhere_to_go(http):
+    slow = SimOptions(ttft_s=0, itl_s=0.06)
+    async with running_sim(slow) as leaving, running_gateway([leaving.url], replica_drain_timeout_s=0.1) as gateway:
+        asked = asyncio.create_task(ask(http, gateway.url, STREAM))
+        await asyncio.sleep(0.4)
+        gateway.server.replace_endpoints([], ["sim"])
+        _, text = await asked
+    assert whole(text) == whole(await undisturbed(http, "chat/completions", STREAM))

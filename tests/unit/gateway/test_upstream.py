@@ -181,4 +181,4 @@ def test_a_connection_in_use_is_held_to_its_silence_only():
     pool.check_time(pool.loop.time() + 599)
     assert not transport.closed
     pool.check_time(pool.loop.time() + 601)
-    assert "silent for 600 s" in answer.failed
+    assert "silent" in str(answer.failed)

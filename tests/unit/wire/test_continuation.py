@@ -44,6 +44,9 @@ CONTINUE, REPLAY, NONE = ResumeMode.CONTINUE, ResumeMode.REPLAY, ResumeMode.NONE
         ({"presence_penalty": 0.5}, NONE),
         ({"frequency_penalty": 0.5, "temperature": 0}, REPLAY),
         ({"repetition_penalty": 1.2}, CONTINUE),
+        ({"bad_words": []}, CONTINUE),
+        ({"bad_words": ["two words"]}, NONE),
+        ({"bad_words": ["two words"], "temperature": 0}, REPLAY),
     ],
     ids=str,
 )
@@ -166,6 +169,20 @@ BROKEN = {
     "error": b'data: {"error":{"message":"EngineCore died","code":500}}\n\n',
     "no JSON": b"data: {half\n\n",
 }
+
+
+def test_an_error_that_is_the_requests_fault_is_the_clients_to_see():
+    made = StreamTracker()
+    refusal = b'data: {"error":{"message":"too long","type":"BadRequestError","code":400}}\n\n'
+    assert made.feed(refusal) == refusal
+    assert not made.broken
+
+
+def test_after_a_stream_is_lost_errors_go_on_as_they_come():
+    made = StreamTracker()
+    made.feed(ROLE + LOST["ids that are missing"])
+    assert made.feed(BROKEN["error"]) == BROKEN["error"]
+    assert not made.broken
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)

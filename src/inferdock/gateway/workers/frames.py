@@ -14,7 +14,7 @@
                        Retire      accept no more, finish, end
                        Exit        close everything and end
     worker -> parent   Serving     set up, accepts
-                       Snapshot    own figures, once a second and when asked
+                       Snapshot    own figures, four times a second and when asked
                        Failed      an attempt on an endpoint failed: check them soon
                        Metrics     a client asks for the merged Prometheus text
                        Leaving     told to end by a signal: may I?
