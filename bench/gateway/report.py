@@ -166,6 +166,9 @@ def _draw(axis: Any, name: str, scenario: Mapping[str, Any]) -> None:
     axis.set_title(f"{name}: {scenario['title']}", fontsize=9)
     axis.set_xlabel(f"{FIGURES[measure].title} ({better})", fontsize=8)
     axis.tick_params(labelsize=8)
-    if middles and max(middles) > 30 * min(middles):
+    if not FIGURES[measure].more_is_better and max(middles) > 30 * min(middles):
         axis.set_xscale("log")
+    axis.margins(x=0.2)
+    for place, (_, cell) in enumerate(bars):
+        axis.annotate(f"  {number(cell['median'])}", (cell["max"], place), va="center", fontsize=7)
     axis.spines[["top", "right"]].set_visible(False)
