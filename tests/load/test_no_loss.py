@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import json
 import os
 import time
@@ -47,10 +48,12 @@ class Replicas:
         self.processes = [SimProcess("--port", "0", *SIM) for _ in range(REPLICAS)]
         self.kills = 0
 
-    async def kill_in_turn(self) -> None:
-        """Kill -9 one every few seconds and start it again at its port."""
-        while True:
-            await asyncio.sleep(KILL_EVERY_S)
+    async def kill_in_turn(self, over: asyncio.Event) -> None:
+        """Kill -9 one every few seconds and start it again at its port, until ``over``."""
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), KILL_EVERY_S)
+                break
             index = self.kills % REPLICAS
             old = self.processes[index]
             old.kill()
@@ -86,6 +89,17 @@ async def one_stream(http: aiohttp.ClientSession, url: str, number: int) -> str:
     return judge(stream, right_answer(text))
 
 
+async def all_streams(http: aiohttp.ClientSession, url: str, began: float) -> list[str]:
+    """Ask at an even rate, and say what came of each."""
+    tasks = []
+    for number in range(STREAMS):
+        due = began + number / RATE_PER_S
+        if (wait := due - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(one_stream(http, url, number)))
+    return await asyncio.gather(*tasks)
+
+
 def judge(stream: str, expected: str) -> str:
     """Compare a stream with the answer that it should hold."""
     said, usage = "", None
@@ -112,18 +126,15 @@ async def test_ten_thousand_streams_survive_killed_replicas(tmp_path):
         async with gateway_process(tmp_path, urls, config=CONFIG) as url:
             connector = aiohttp.TCPConnector(limit=0)
             async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120)) as http:
-                killer = asyncio.create_task(replicas.kill_in_turn())
+                over = asyncio.Event()
+                killer = asyncio.create_task(replicas.kill_in_turn(over))
                 began = time.monotonic()
-                tasks = []
-                for number in range(STREAMS):
-                    due = began + number / RATE_PER_S
-                    if (wait := due - time.monotonic()) > 0:
-                        await asyncio.sleep(wait)
-                    tasks.append(asyncio.create_task(one_stream(http, url, number)))
-                outcomes.update(await asyncio.gather(*tasks))
+                try:
+                    outcomes.update(await all_streams(http, url, began))
+                finally:
+                    over.set()
+                    await killer  # it may be starting a replica, which has to be ended too
                 rate = STREAMS / (time.monotonic() - began)
-                killer.cancel()
-                await asyncio.gather(killer, return_exceptions=True)
                 async with http.get(f"{url}/metrics") as response:
                     metrics = await response.text()
     finally:
