@@ -105,6 +105,11 @@ class RequestError(InferdockError):
         self.retry_after_s = retry_after_s
 
 
+def unavailable(message: str, *, code: str, retry_after_s: int) -> RequestError:
+    """503: not now, but asking again after ``retry_after_s`` seconds makes sense."""
+    return RequestError(503, message, kind="server_error", code=code, retry_after_s=retry_after_s)
+
+
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "unexpected failure (a defect: please report it)",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from inferdock.domain.errors import RequestError
+from inferdock.gateway.auth import CHALLENGE
 from inferdock.gateway.http_server import Turn
-from inferdock.wire.http1 import LAST_CHUNK, Header, ResponseHead, chunk, status_line
+from inferdock.wire.http1 import LAST_CHUNK, WITHOUT_BODY, Header, ResponseHead, chunk, header_lines, status_line
 from inferdock.wire.openai import error_body
 
 _NOT_RETURNED = frozenset({b"server", b"x-request-id"})
-_WITHOUT_LENGTH = frozenset({204, 304})
-"""RFC 9110, 8.6: a 204 has no Content-Length; of a 304 it would say what another answer has."""
-
 _EVENT_STREAM = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 )
@@ -24,7 +24,7 @@ class Answer:
     Attributes:
         begun: the head has been written; the status cannot be changed any more.
         status: as the client got it, 0 before.
-        extra: further header lines of ours, for whatever answer it becomes.
+        extra: further headers of ours, for whatever answer it becomes.
     """
 
     __slots__ = ("_events", "_request_id", "_turn", "begun", "extra", "status")
@@ -35,7 +35,7 @@ class Answer:
         self._events = False
         self.begun = False
         self.status = 0
-        self.extra = b""
+        self.extra: Sequence[Header] = ()
 
     @property
     def chunked(self) -> bool:
@@ -58,8 +58,8 @@ class Answer:
         self.status = response.status
         self._events = response.event_stream
         turn = self._turn
-        if response.status in _WITHOUT_LENGTH:
-            framing = b""
+        if response.status in WITHOUT_BODY:
+            framing = b""  # RFC 9110, 8.6: a 204 has no Content-Length; of a 304 it would say what another answer has
         elif response.length is not None and not framed_by_us:
             framing = b"content-length: %d\r\n" % response.length
         elif (response.chunked or framed_by_us) and not turn.http10:
@@ -75,8 +75,9 @@ class Answer:
             lines += b"connection: close\r\n"
         elif turn.http10:
             lines += b"connection: keep-alive\r\n"
-        parts = (status_line(status), self._request_id, lines, self.extra, first)
-        turn.write(b"%b\r\nx-request-id: %b\r\n%b%b\r\n%b" % parts)
+        if self.extra:
+            lines += header_lines(self.extra)
+        turn.write(b"%b\r\nx-request-id: %b\r\n%b\r\n%b" % (status_line(status), self._request_id, lines, first))
 
     def write(self, data: bytes) -> None:
         """Write more of the body, framed."""
@@ -117,18 +118,12 @@ class Answer:
 
 
 def respond_error(
-    turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False, extra: bytes = b""
+    turn: Turn, error: RequestError, request_id: bytes, *, bodiless: bool = False, extra: Iterable[Header] = ()
 ) -> None:
-    """Answer with an OpenAI error object; ``extra``: further header lines."""
-    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id)]
-    fields += [(name, value) for name, _, value in (line.partition(b": ") for line in extra.split(b"\r\n") if line)]
+    """Answer with an OpenAI error object; ``extra``: further headers."""
+    fields: list[Header] = [(b"content-type", b"application/json"), (b"x-request-id", request_id), *extra]
     if error.retry_after_s is not None:
         fields.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.status == 401:
-        fields.append((b"www-authenticate", b"Bearer"))
+        fields.append(CHALLENGE)
     turn.respond(error.status, fields, error_body(error), bodiless=bodiless)
-
-
-def header_lines(fields: list[Header]) -> bytes:
-    """Headers as lines."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])

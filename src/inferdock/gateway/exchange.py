@@ -390,31 +390,32 @@ class Exchange:
         attempt.status = head.status
         self._relay = BodyRelay(head, http10=self._turn.http10, whole=body)
         self._begin(head, body)
-        if self.outcome:
-            return
-        self._release("answered")
-        self._around.endpoint_answered(attempt.endpoint)
-        self._end("answered")
-        self.answer.finish()
+        self._complete(head, b"")
 
     def response_done(self) -> None:
         """The answer is complete."""
-        response, relay, endpoint = self._head, self._relay, self.endpoint
+        response, relay = self._head, self._relay
         assert response is not None
         assert relay is not None
-        assert endpoint is not None
         last = relay.end()
         if relay.broken:
             self._lose(relay.broken)
             return
         if not self.first_byte_at:
             self._begin(response, b"")
-        if self.outcome:
+        self._complete(response, last)
+
+    def _complete(self, response: ResponseHead, last: bytes) -> None:
+        """The replica has said all it had to say; ``last`` is what the client still gets."""
+        if self.outcome:  # its error became an event
             return
+        attempt = self._attempt
+        assert attempt is not None
+        good = response.status < 500
         self._release("answered")
-        if response.status < 500:
-            self._around.endpoint_answered(endpoint)
-        self._end("answered" if response.status < 500 else "failed")
+        if good:
+            self._around.endpoint_answered(attempt.endpoint)
+        self._end("answered" if good else "failed")
         self.answer.finish(last)
 
     def response_failed(self, reason: str, *, stale: bool) -> None:

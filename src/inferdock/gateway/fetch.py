@@ -6,7 +6,7 @@ import asyncio
 
 from inferdock.balance.endpoints import Endpoint
 from inferdock.gateway.upstream import UpstreamConnection, UpstreamPool
-from inferdock.wire.http1 import ResponseHead
+from inferdock.wire.http1 import Header, ResponseHead, head
 
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
@@ -70,13 +70,13 @@ async def fetch(
     """
     connection = await _connect(pool, endpoint)
     done: asyncio.Future[tuple[int, bytes]] = pool.loop.create_future()
-    host = b"%b:%d" % (endpoint.spec.host.encode(), endpoint.spec.port)
+    fields: list[Header] = [(b"host", endpoint.authority)]
     if body is None:
-        request = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path, host)
+        request = head(b"GET %b HTTP/1.1" % path, fields)
     else:
-        fields = b"host: %b\r\ncontent-type: application/json\r\ncontent-length: %d" % (host, len(body))
-        request = b"POST %b HTTP/1.1\r\n%b\r\n\r\n%b" % (path, fields, body)
-    connection.send(request, _Collector(done), silence_s=timeout_s)
+        fields += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        request = head(b"POST %b HTTP/1.1" % path, fields)
+    connection.send(request, _Collector(done), silence_s=timeout_s, body=body or b"")
     try:
         async with asyncio.timeout(timeout_s):
             return await done

@@ -20,7 +20,7 @@ import struct
 from collections import deque
 from typing import Protocol, cast
 
-from inferdock.domain.errors import RequestError
+from inferdock.domain.errors import RequestError, unavailable
 from inferdock.wire.http1 import Header, head, status_line
 from inferdock.wire.http_request import SLICE_BYTES, Request, RequestReader
 from inferdock.wire.openai import error_body
@@ -245,15 +245,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse_for_memory(self) -> None:
         """All connections together hold too much: give this one's request up."""
-        self._refuse(
-            RequestError(
-                503,
-                "Too many large requests are arriving at once.",
-                kind="server_error",
-                code="overloaded",
-                retry_after_s=1,
-            )
-        )
+        self._refuse(unavailable("Too many large requests are arriving at once.", code="overloaded", retry_after_s=1))
 
     def last_answer(self) -> None:
         """Drain: close after the answer under way; an idle connection stays until its next request is refused,

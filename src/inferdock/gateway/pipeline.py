@@ -19,8 +19,8 @@ from msgspec import UNSET
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
-from inferdock.domain.errors import RequestError
-from inferdock.gateway.answer import header_lines, respond_error
+from inferdock.domain.errors import RequestError, unavailable
+from inferdock.gateway.answer import respond_error
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.books import Books
 from inferdock.gateway.exchange import Exchange
@@ -165,14 +165,13 @@ class Pipeline:
             admission = self._limited(request, fields, key)
         except RequestError as error:
             self._count(UNKNOWN, "", "refused", error.status)
-            extra = header_lines(error.headers) if isinstance(error, RateLimitError) else b""
+            extra = error.headers if isinstance(error, RateLimitError) else ()
             respond_error(turn, error, request_id, bodiless=request.method == b"HEAD", extra=extra)
             return
         mode = self._resume_mode(request, fields, model)
         body, drop_usage = _body_for_replica(request, fields, mode)
         request.body = body  # one copy is enough
-        self.in_flight += 1
-        self._load.set(IN_FLIGHT, self.in_flight)
+        self._now_in_flight(self.in_flight + 1)
         budget = self._budgets.get(model)
         if budget is None:
             budget = self._budgets[model] = RetryBudget(self.now())
@@ -196,7 +195,7 @@ class Pipeline:
             trace=self.tracing.begin(named.get(b"traceparent")),
         )
         if key.limited:
-            exchange.answer.extra = header_lines(admission.headers(self.now()))
+            exchange.answer.extra = admission.headers(self.now())
         self._live.add(exchange)
         exchange.start()
 
@@ -209,13 +208,9 @@ class Pipeline:
     def _admit(self, turn: Turn) -> None:
         if self.draining:
             turn.keep_alive = False
-            raise RequestError(
-                503, "This gateway is shutting down.", kind="server_error", code="draining", retry_after_s=1
-            )
+            raise unavailable("This gateway is shutting down.", code="draining", retry_after_s=1)
         if self._load.total(IN_FLIGHT) >= self._settings.max_in_flight:
-            raise RequestError(
-                503, "Too many requests are in flight.", kind="server_error", code="overloaded", retry_after_s=1
-            )
+            raise unavailable("Too many requests are in flight.", code="overloaded", retry_after_s=1)
 
     def _read(self, request: Request, content_type: bytes | None) -> RequestFields:
         if request.method != b"POST":
@@ -269,9 +264,7 @@ class Pipeline:
 
     def turn_all_away(self) -> None:
         """The drain's deadline has passed: nobody waits any longer."""
-        self.room.turn_all_away(
-            RequestError(503, "This gateway has shut down.", kind="server_error", code="draining", retry_after_s=1)
-        )
+        self.room.turn_all_away(unavailable("This gateway has shut down.", code="draining", retry_after_s=1))
 
     # -- Chores ----------------------------------------------------------------------------------------------
 
@@ -321,12 +314,15 @@ class Pipeline:
 
     def over(self, exchange: Exchange) -> None:
         """A request has ended."""
-        self.in_flight -= 1
-        self._load.set(IN_FLIGHT, self.in_flight)
+        self._now_in_flight(self.in_flight - 1)
         self._live.discard(exchange)
         if self.draining and not self.in_flight:
             self._idle.set()
         self._books.close(exchange)
+
+    def _now_in_flight(self, count: int) -> None:
+        self.in_flight = count
+        self._load.set(IN_FLIGHT, count)
 
     @property
     def log_requests(self) -> bool:

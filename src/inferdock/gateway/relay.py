@@ -9,22 +9,19 @@ A relay returns bytes ready to be written: framed in chunks unless the client sp
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 import msgspec
 
 from inferdock.wire.continuation import Continuation, NotResumable, ResumeMode, continuation, stops_of
 from inferdock.wire.http1 import LAST_CHUNK, ResponseHead, chunk
-from inferdock.wire.openai import RequestFields, Usage, find_usage, raw, with_wishes
+from inferdock.wire.openai import CHAT, NO_CHOICES, RequestFields, Usage, find_usage, raw
 from inferdock.wire.resumed_stream import Diverged, ResumedStream, StopGuard
 from inferdock.wire.stream_tracker import StreamTracker
 
 MAX_USAGE_TAIL_BYTES = 64 * 1024
 """End of a JSON answer that is kept to find its usage in; longer answers keep only their end."""
 
-CHAT = b"/v1/chat/completions"
-_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
 Places = list[tuple[int, int]]
 
 
@@ -69,7 +66,7 @@ class BodyRelay:
 
     def take(self, data: bytes, payloads: Places) -> bytes:
         self._tail = (self._tail + data)[-MAX_USAGE_TAIL_BYTES:] if self._tail else data
-        return b"".join([data[start:end] for start, end in payloads]) if self._joined else data
+        return _joined(data, payloads) if self._joined else data
 
     def end(self) -> bytes:
         self.usage = find_usage(self._tail)
@@ -98,10 +95,10 @@ class EventRelay:
         self._chunks += len(payloads)
         if b'"usage"' in data:
             self.usage = find_usage(data) or self.usage
-            if self._drop_usage and _NO_CHOICES.search(data):
+            if self._drop_usage and NO_CHOICES.search(data):
                 return self._without_usage(data, payloads)
         if self._chunked and self._http10:
-            return b"".join([data[start:end] for start, end in payloads])
+            return _joined(data, payloads)
         return data
 
     def _without_usage(self, data: bytes, payloads: Places) -> bytes:
@@ -109,7 +106,7 @@ class EventRelay:
         position = 0
         for start, end in payloads:
             payload = data[start:end]
-            if _NO_CHOICES.search(payload):
+            if NO_CHOICES.search(payload):
                 payload = without_usage_events(payload)
                 self._chunks -= 1
                 if payload:
@@ -131,7 +128,6 @@ class FollowedStream:
     Attributes:
         tracker: what the client has.
         chunked: the replica that answers now frames its body in chunks.
-        resumed: how often it has gone on elsewhere.
     """
 
     __slots__ = (
@@ -144,7 +140,6 @@ class FollowedStream:
         "broken",
         "chunked",
         "mode",
-        "resumed",
         "tracker",
     )
 
@@ -167,7 +162,6 @@ class FollowedStream:
         self._drop_usage = drop_usage
         self._rest: ResumedStream | None = None
         self.chunked = True
-        self.resumed = 0
         self.broken = ""
         self.tracker = StreamTracker(
             keep_text=mode is ResumeMode.REPLAY or self.needs_seam,
@@ -204,7 +198,7 @@ class FollowedStream:
 
     def take(self, data: bytes, payloads: Places) -> bytes:
         if self.chunked:
-            data = data[payloads[0][0] : payloads[0][1]] if len(payloads) == 1 else _joined(data, payloads)
+            data = _joined(data, payloads)
         if not data:
             return b""
         try:
@@ -298,11 +292,6 @@ class FollowedStream:
         return payload if self._http10 or not payload else chunk(payload)
 
 
-def wished_body(body: bytes, wishes: bytes) -> bytes:
-    """The body with our wishes, or the very same bytes when there are none."""
-    return with_wishes(body, wishes) if wishes else body
-
-
 def unescape(text: bytes) -> str:
     """Text of the inside of a JSON string (or of several, joined)."""
     return msgspec.json.decode(b'"' + text + b'"', type=str)
@@ -311,8 +300,12 @@ def unescape(text: bytes) -> str:
 def without_usage_events(payload: bytes) -> bytes:
     """Take events without choices out of the payload of a chunk."""
     events = payload.split(b"\n\n")
-    return b"\n\n".join([event for event in events if not _NO_CHOICES.search(event)])
+    return b"\n\n".join([event for event in events if not NO_CHOICES.search(event)])
 
 
 def _joined(data: bytes, payloads: Places) -> bytes:
+    """The payloads without their framing."""
+    if len(payloads) == 1:
+        start, end = payloads[0]
+        return data[start:end]
     return b"".join([data[start:end] for start, end in payloads])

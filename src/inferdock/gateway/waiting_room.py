@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
 from inferdock.balance.wanted import Wanted
-from inferdock.domain.errors import RequestError
+from inferdock.domain.errors import RequestError, unavailable
 
 if TYPE_CHECKING:
     from inferdock.config.settings import GatewaySettings
@@ -149,7 +149,7 @@ class WaitingRoom:
         return None
 
     def leave(self, waiter: Waiter) -> None:
-        """The client has gone while it waited."""
+        """It waits no longer: its turn has come, its time is over, or its client has gone."""
         place = self._places.pop(id(waiter), None)
         if place is not None:
             self._drop(self._queues[waiter.model], place)
@@ -209,9 +209,7 @@ class WaitingRoom:
                 if waiter.wanted.revision is None:
                     break  # nothing is free for anybody
                 continue
-            del self._places[id(waiter)]
-            place.left = True
-            queue.waiting -= 1
+            self.leave(waiter)
             waiter.granted(lease)
         for entry in passed_over:
             heapq.heappush(queue.heap, entry)
@@ -252,13 +250,8 @@ class WaitingRoom:
     def _too_late(self, queue: _Queue, model: str, *, ready: bool, now: float) -> RequestError:
         if not ready:
             return no_replica(model)
-        return RequestError(
-            503,
-            f"No replica of `{model}` became free in time.",
-            kind="server_error",
-            code="queue_timeout",
-            retry_after_s=self._retry_after_s(queue, now),
-        )
+        message = f"No replica of `{model}` became free in time."
+        return unavailable(message, code="queue_timeout", retry_after_s=self._retry_after_s(queue, now))
 
     @staticmethod
     def _retry_after_s(queue: _Queue, now: float) -> int:
@@ -271,10 +264,4 @@ class WaitingRoom:
 
 def no_replica(model: str) -> RequestError:
     """503: the model is known, but nothing can serve it now."""
-    return RequestError(
-        503,
-        f"No replica of `{model}` is ready.",
-        kind="server_error",
-        code="no_ready_replica",
-        retry_after_s=2,
-    )
+    return unavailable(f"No replica of `{model}` is ready.", code="no_ready_replica", retry_after_s=2)

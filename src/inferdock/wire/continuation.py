@@ -20,10 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
-from inferdock.wire.openai import RequestFields, raw, raw_number
+from inferdock.wire.openai import COMPLETIONS, RequestFields, raw, raw_number
 from inferdock.wire.stream_tracker import StreamTracker
 
-COMPLETIONS: Final = b"/v1/completions"
 COMPLETION_DEFAULT_TOKENS: Final = 16
 """``max_tokens`` of a completion that names none (OpenAI's and vLLM's default)."""
 

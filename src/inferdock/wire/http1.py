@@ -88,9 +88,33 @@ class ProtocolError(Exception):
 
 def head(start_line: bytes, headers: Iterable[Header]) -> bytes:
     """Join a start line and headers into the bytes of a message head."""
-    lines = [start_line]
-    lines += [name + b": " + value for name, value in headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+    return start_line + b"\r\n" + header_lines(headers) + b"\r\n"
+
+
+def header_lines(headers: Iterable[Header]) -> bytes:
+    """Headers as lines, each with its end."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})(?=\r\n|\Z)")
+"""The usual line of Content-Length. Heads that were read before are remembered by their bytes without its digits."""
+
+WITHOUT_BODY = frozenset({204, 304})
+"""Statuses whose answers have no body, whatever their head says (RFC 9112, 6.3)."""
+
+
+def whole_message(data: bytes) -> tuple[int, int, int] | None:
+    """Whether a read is exactly one sized message, as far as its Content-Length says.
+
+    Returns:
+        (start of the length's digits, their end, end of the head's last line), or None when it may be anything else.
+    """
+    end = data.find(b"\r\n\r\n")
+    found = LENGTH_LINE.search(data, 0, end) if end > 0 else None
+    if found is None:
+        return None
+    start, stop = found.span(1)
+    return (start, stop, end) if end + 4 + int(data[start:stop]) == len(data) else None
 
 
 def status_line(status: int) -> bytes:
@@ -172,8 +196,7 @@ class ResponseHead:
     def lines(self, never: frozenset[bytes]) -> bytes:
         """The lines of all headers but those of ``never``, which is always the same set; made once."""
         if not self._lines:
-            kept = [field for field in self.headers if field[0] not in never]
-            self._lines.append(b"".join([b"%b: %b\r\n" % field for field in kept]))
+            self._lines.append(header_lines(field for field in self.headers if field[0] not in never))
         return self._lines[0]
 
     def sized(self, length: int) -> ResponseHead:
@@ -265,17 +288,14 @@ class ResponseHeads:
 
     def whole(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """Head and body, if ``data`` is exactly one sized response with a known head."""
-        end = data.find(b"\r\n\r\n")
-        found = _LENGTH_LINE.search(data, 0, end) if end > 0 else None
-        if found is None:
+        places = whole_message(data)
+        if places is None:
             return None
-        start, stop = found.span(1)
-        length = int(data[start:stop])
-        if end + 4 + length != len(data):
-            return None
+        start, stop, end = places
         head = self._sized.get(data[:start] + data[stop:end])
         if head is None:
             return None
+        length = len(data) - end - 4
         return head if head.length == length else head.sized(length), data[end + 4 :]
 
     def read(self, raw: bytes) -> ResponseHead:
@@ -284,7 +304,7 @@ class ResponseHeads:
         Raises:
             ProtocolError: they are none.
         """
-        found = _LENGTH_LINE.search(raw)
+        found = LENGTH_LINE.search(raw)
         if found is not None:
             heads, key = self._sized, raw[: found.start(1)] + raw[found.end(1) :]
         else:
@@ -292,7 +312,7 @@ class ResponseHeads:
         head = heads.get(key)
         if head is None:
             head = ResponseHead(raw)
-            if head.status >= 200 and head.status not in _WITHOUT_BODY and len(key) <= _MAX_REMEMBERED_BYTES:
+            if head.status >= 200 and head.status not in WITHOUT_BODY and len(key) <= _MAX_REMEMBERED_BYTES:
                 if len(heads) >= _MAX_REMEMBERED:
                     heads.clear()
                 heads[key] = head
@@ -301,8 +321,6 @@ class ResponseHeads:
         return head
 
 
-_LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})(?=\r\n|\Z)")
-_WITHOUT_BODY = frozenset({204, 304})
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_BYTES = 2048
 
@@ -425,7 +443,7 @@ class ResponseReader:
             if self._informational > MAX_INFORMATIONAL:
                 raise ProtocolError("too many informational responses")
         self.head = found
-        if found.status in _WITHOUT_BODY:
+        if found.status in WITHOUT_BODY:
             self._bodiless = True
             found.length, found.chunked = 0, False
         if found.length is not None:

@@ -13,8 +13,8 @@ from typing import NoReturn
 import httptools
 
 from inferdock.domain.errors import RequestError
-from inferdock.wire.http1 import Header
-from inferdock.wire.request_head import LENGTH_LINE, HeadMemory, RequestHead
+from inferdock.wire.http1 import Header, whole_message
+from inferdock.wire.request_head import HeadMemory, RequestHead
 
 MAX_HEADERS = 128
 """Header lines of one request, and trailer lines of one request."""
@@ -184,20 +184,16 @@ class RequestReader:
                 if head is not None and int(digits) == len(data) - body_at <= self._max_body_bytes:
                     self.ended = not head.keep_alive
                     return Request(head, data[body_at:], self._clock())
-        end = data.find(b"\r\n\r\n")
-        found = LENGTH_LINE.search(data, 0, end + 2) if end > 0 else None
-        if found is None:
+        places = whole_message(data)
+        if places is None:
             return None
-        start, stop = found.span(1)
-        length = int(data[start:stop])
-        if end + 4 + length != len(data):
-            return None
+        start, stop, end = places
         key = data[:start] + data[stop:end]
         head = self._memory.get(key)
         if head is None:
             self._key = key
             return None
-        if end > self._max_header_bytes or length > self._max_body_bytes:
+        if end > self._max_header_bytes or len(data) - end - 4 > self._max_body_bytes:
             return None
         self._last, self._before, self._after = head, data[:start], data[stop : end + 4]
         self.ended = not head.keep_alive

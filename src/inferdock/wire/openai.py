@@ -12,7 +12,9 @@ import msgspec
 
 from inferdock.domain.errors import RequestError
 
-STREAMING_PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+CHAT: Final = b"/v1/chat/completions"
+COMPLETIONS: Final = b"/v1/completions"
+STREAMING_PATHS: Final = frozenset({CHAT, COMPLETIONS})
 """Routes whose streams carry ``usage`` when asked for it by ``stream_options.include_usage``."""
 
 
@@ -127,6 +129,10 @@ _USUAL_USAGE = re.compile(
     rb'"usage":\{"prompt_tokens":(\d{1,12}),"total_tokens":\d{1,12},"completion_tokens":(\d{1,12})'
 )
 _USUAL_TAIL = 640  # bytes of vLLM's answers that usage and what follows it take
+
+
+NO_CHOICES: Final = re.compile(rb'"choices":\s*\[\s*\]')
+"""In the event of a stream that only carries usage."""
 
 
 def find_usage(body: bytes) -> Usage | None:

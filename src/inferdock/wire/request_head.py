@@ -8,16 +8,12 @@ upgrades, several requests in one read - is not remembered and takes the long wa
 
 from __future__ import annotations
 
-import re
-
-from inferdock.wire.http1 import Header, end_to_end
+from inferdock.wire.http1 import Header, end_to_end, header_lines
 
 MAX_REMEMBERED = 1024
 """Heads remembered by one process, each at most :data:`MAX_HEAD_BYTES`; when full, all are forgotten."""
 
 MAX_HEAD_BYTES = 4096
-LENGTH_LINE = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?(\d{1,12})\r\n")
-"""The line whose digits are left out of what a head is remembered by."""
 
 
 class RequestHead:
@@ -52,8 +48,7 @@ class RequestHead:
         """
         lines = self._forwarded.get(never)
         if lines is None:
-            kept = end_to_end(self.headers, never)
-            lines = self._forwarded[never] = b"".join([b"%b: %b\r\n" % field for field in kept])
+            lines = self._forwarded[never] = header_lines(end_to_end(self.headers, never))
         return lines
 
 

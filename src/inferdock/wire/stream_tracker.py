@@ -15,7 +15,7 @@ import re
 
 import msgspec
 
-from inferdock.wire.openai import Usage, find_usage
+from inferdock.wire.openai import NO_CHOICES, Usage, find_usage
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Largest event that is waited for; a stream with a larger one is handed on as it comes, without tracking."""
@@ -30,7 +30,7 @@ _GOES_ON = b'"finish_reason":null'
 _TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\]|\\.)*)"')
 _FINISH = re.compile(rb'"finish_reason":"([a-z_]+)"')
 _OTHER_OUTPUT = re.compile(rb'"(?:reasoning|reasoning_content|tool_calls|refusal)":(?!null|\[\]|"")')
-_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
+_OTHER_LOST = "reasoning and tool calls cannot be continued"
 _ERROR = re.compile(rb'data:\s*\{\s*"error"')
 
 
@@ -103,11 +103,6 @@ class StreamTracker:
         """Tokens of the prompt; 0 while they are not known."""
         return self.prompt_ids.count(b",") + 1 if self.prompt_ids else 0
 
-    @property
-    def held(self) -> bool:
-        """The beginning of an event is waited on."""
-        return bool(self._held)
-
     def feed(self, data: bytes) -> bytes:
         """Take payload bytes of the replica's stream; return what the client gets of them now."""
         if self._raw:
@@ -159,23 +154,16 @@ class StreamTracker:
             return self._take_rare(event)
         event = self._take_ids(event, place)
         self.events += 1
-        if b'":""' in event or not self._has_text(event):
-            if self._shows_other_output(event):
-                self.lost = "reasoning and tool calls cannot be continued"
-            return event
-        self.flushed = len(self.ids)
-        self.flushed_count = self.count
-        if self._keep_text:
+        if self._has_text(event):
             self._take_text(event)
+        elif _OTHER_OUTPUT.search(event):
+            self.lost = _OTHER_LOST
         return event
 
     @staticmethod
     def _has_text(event: bytes) -> bool:
-        return b'"content":"' in event or b'"text":"' in event
-
-    @staticmethod
-    def _shows_other_output(event: bytes) -> bool:
-        return _OTHER_OUTPUT.search(event) is not None
+        """Some text, not an empty one."""
+        return (b'"content":"' in event or b'"text":"' in event) and b'":""' not in event
 
     def _take_ids(self, event: bytes, place: int) -> bytes:
         """Note the ids at ``place``; return the event as the client may see it."""
@@ -234,9 +222,12 @@ class StreamTracker:
                 self.lost = "the answer is too long"
 
     def _take_text(self, event: bytes) -> None:
-        found = _TEXT.search(event)
-        if found is not None:
-            self.keep(found.group(1))
+        """The client gets text: all ids so far have shown themselves."""
+        self.flush()
+        if self._keep_text:
+            found = _TEXT.search(event)
+            if found is not None:
+                self.keep(found.group(1))
 
     def _take_rare(self, event: bytes) -> bytes:
         """First events, last events, usage, errors, comments and streams of other engines."""
@@ -250,7 +241,7 @@ class StreamTracker:
             return b""
         if _PROMPT_IDS in event:
             event = self._take_prompt(event)
-        if b'"usage":{' in event and _NO_CHOICES.search(event):
+        if b'"usage":{' in event and NO_CHOICES.search(event):
             self.usage = find_usage(event) or self.usage
             return b"" if self._hide_usage else event
         return self._take_output(event)
@@ -271,14 +262,12 @@ class StreamTracker:
         place = event.find(_IDS)
         if place >= 0:
             event = self._take_ids(event, place)
-        elif self._has_text(event) and b'":""' not in event:
+        elif self._has_text(event):
             self.lost = self.lost or "the replica gives no token ids"
         if _OTHER_OUTPUT.search(event):
-            self.lost = "reasoning and tool calls cannot be continued"
-        if self._has_text(event) and b'":""' not in event:
-            self.flush()
-            if self._keep_text:
-                self._take_text(event)
+            self.lost = _OTHER_LOST
+        if self._has_text(event):
+            self._take_text(event)
         if not self.first_event and event.startswith(b"data:"):
             self.first_event = event
         if finish is not None:
