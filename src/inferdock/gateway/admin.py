@@ -31,6 +31,7 @@ class EndpointDocument(msgspec.Struct, forbid_unknown_fields=True):
     url: str
     model: str
     revision: str = ""
+    digest: str = ""
 
 
 class EndpointsDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,7 +48,7 @@ class TrafficDocument(msgspec.Struct, forbid_unknown_fields=True):
     weights: dict[str, float]
 
 
-def endpoint_spec(name: str, url: str, model: str, revision: str) -> EndpointSpec:
+def endpoint_spec(name: str, url: str, model: str, revision: str, digest: str = "") -> EndpointSpec:
     """Build a spec from a base URL.
 
     Raises:
@@ -60,7 +61,7 @@ def endpoint_spec(name: str, url: str, model: str, revision: str) -> EndpointSpe
         raise RequestError(400, f"`{url}` is not a URL: {exc}.", param="url") from exc
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
         raise RequestError(400, f"`{url}` is not of the form http://host:port.", param="url")
-    return EndpointSpec(name=name, host=parts.hostname, port=port or 80, model=model, revision=revision)
+    return EndpointSpec(name=name, host=parts.hostname, port=port or 80, model=model, revision=revision, digest=digest)
 
 
 def endpoint_row(endpoint: Endpoint) -> dict[str, object]:
@@ -151,7 +152,7 @@ class Admin:
             document = msgspec.json.decode(request.body, type=EndpointsDocument)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise RequestError(400, f"The body is not a list of endpoints: {exc}.") from exc
-        specs = [endpoint_spec(d.name, d.url, d.model, d.revision) for d in document.endpoints]
+        specs = [endpoint_spec(d.name, d.url, d.model, d.revision, d.digest) for d in document.endpoints]
         try:
             self._api.replace_endpoints(specs, document.models)
         except ValueError as exc:

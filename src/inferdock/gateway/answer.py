@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.auth import CHALLENGE
-from inferdock.gateway.http_server import Turn
+from inferdock.gateway.http_server import Listener, Turn
 from inferdock.wire.http1 import LAST_CHUNK, WITHOUT_BODY, Header, ResponseHead, chunk, header_lines, status_line
 from inferdock.wire.openai import error_body
 
@@ -16,6 +17,50 @@ _EVENT_STREAM = (
 )
 HEARTBEAT = b": waiting for a replica\n\n"
 """An SSE comment: clients skip it, proxies see that the connection lives."""
+
+
+class Outlet(Protocol):
+    """Where the answer of one exchange goes: to a client (:class:`Answer`), or to all who share it.
+
+    Attributes:
+        status: as the client got it, 0 before.
+        begun: the head has been written; the status cannot be changed any more.
+        extra: further headers of ours, for whatever answer it becomes.
+    """
+
+    status: int
+    extra: Sequence[Header]
+
+    @property
+    def begun(self) -> bool: ...
+    @property
+    def chunked(self) -> bool:
+        """Bodies come framed in chunks; else as they are."""
+
+    @property
+    def takes_beats(self) -> bool:
+        """:meth:`beat` may be called."""
+
+    def listen(self, listener: Listener) -> None:
+        """Tell this one what the client does."""
+
+    def begin(self, response: ResponseHead, first: bytes, *, framed_by_us: bool, extra: bytes) -> None:
+        """Head and first bytes of the body."""
+
+    def write(self, data: bytes) -> None:
+        """More of the body."""
+
+    def beat(self) -> None:
+        """The client of a stream is still being waited for."""
+
+    def refuse(self, error: RequestError, *, bodiless: bool) -> None:
+        """Answer with an error instead."""
+
+    def cut(self, error: RequestError, *, readable: bool) -> None:
+        """The body cannot be completed."""
+
+    def finish(self, last: bytes = b"") -> None:
+        """The answer is complete."""
 
 
 class Answer:
@@ -41,6 +86,15 @@ class Answer:
     def chunked(self) -> bool:
         """The client understands chunks."""
         return not self._turn.http10
+
+    @property
+    def takes_beats(self) -> bool:
+        """Only chunks can carry a heartbeat before anything else."""
+        return not self._turn.http10
+
+    def listen(self, listener: Listener) -> None:
+        """Tell this one what the client does."""
+        self._turn.listener = listener
 
     def begin(self, response: ResponseHead, first: bytes, *, framed_by_us: bool, extra: bytes) -> None:
         """Write the head and the first bytes of the body.

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Protocol
 from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
-from inferdock.gateway.answer import Answer
+from inferdock.gateway.answer import Outlet
 from inferdock.gateway.attempt import Attempt, upstream_head
-from inferdock.gateway.http_server import Request, Turn
+from inferdock.gateway.http_server import Request
 from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
 from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
@@ -89,7 +89,6 @@ class Exchange:
         "_rest",
         "_resuming",
         "_target",
-        "_turn",
         "admission",
         "answer",
         "attempts",
@@ -117,7 +116,7 @@ class Exchange:
         self,
         around: Surroundings,
         request: Request,
-        turn: Turn,
+        answer: Outlet,
         *,
         request_id: bytes,
         route: str,
@@ -135,7 +134,6 @@ class Exchange:
     ) -> None:
         """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not."""
         self._around = around
-        self._turn = turn
         self._target = request.target
         self._body = body
         self._drop_usage = drop_usage
@@ -148,7 +146,7 @@ class Exchange:
         self._resuming = False
         self._failures = 0
         self._last_bytes_at = 0.0
-        self.answer = Answer(turn, request_id)
+        self.answer = answer
         self.paused = False
         self.request = request
         self.request_id = request_id
@@ -207,7 +205,7 @@ class Exchange:
 
     def start(self) -> None:
         """Begin the first attempt."""
-        self._turn.listener = self
+        self.answer.listen(self)
         self._last_bytes_at = self.request.received_at
         self._seek()
 
@@ -258,7 +256,7 @@ class Exchange:
 
     def beat(self, now: float) -> None:
         """Still waiting: keep the client's connection alive once in a while."""
-        if not self.fields.stream or not self.answer.chunked or self.paused:
+        if not self.fields.stream or not self.answer.takes_beats or self.paused:
             return
         if now - self._last_bytes_at >= self._around.settings.heartbeat_s:
             self._last_bytes_at = now
@@ -321,7 +319,7 @@ class Exchange:
         return any(e not in tried for e in self._around.endpoints.of_model(self.model))
 
     def _relay_for(self, response: ResponseHead) -> Relay:
-        http10 = self._turn.http10
+        http10 = not self.answer.chunked
         if not response.event_stream:
             return BodyRelay(response, http10=http10)
         if self.resume_mode is ResumeMode.NONE or response.status != 200:
@@ -388,7 +386,7 @@ class Exchange:
         attempt = self._attempt
         assert attempt is not None
         attempt.status = head.status
-        self._relay = BodyRelay(head, http10=self._turn.http10, whole=body)
+        self._relay = BodyRelay(head, http10=not self.answer.chunked, whole=body)
         self._begin(head, body)
         self._complete(head, b"")
 

@@ -20,7 +20,7 @@ from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError, unavailable
-from inferdock.gateway.answer import respond_error
+from inferdock.gateway.answer import Answer, respond_error
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.books import Books
 from inferdock.gateway.exchange import Exchange
@@ -179,7 +179,7 @@ class Pipeline:
         exchange = Exchange(
             self,
             request,
-            turn,
+            Answer(turn, request_id),
             request_id=request_id,
             route=route,
             model=model,

@@ -18,12 +18,17 @@ NEEDS_RESTART = (
     "gateway.admin_port",
     "gateway.workers",
     "gateway.kubernetes.",
+    "cache.max_bytes",
+    "cache.max_entries",
+    "cache.lookup_budget_s",
+    "cache.embedder_dir",
+    "cache.redis.",
     "keys.",
     "tracing.",
 )
 """Settings (or groups) that are read at the start only. The key *file* is watched, see ``keys.reload_interval_s``."""
 
-_LIVE = ("balance.", "gateway.", "log.", "drain_timeout_s")
+_LIVE = ("balance.", "cache.", "gateway.", "log.", "drain_timeout_s")
 """What counts at once, but for the above. The gateway ignores the settings of other rooms."""
 
 M = TypeVar("M", bound=BaseModel)

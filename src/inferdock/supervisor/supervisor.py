@@ -21,7 +21,7 @@ from inferdock.config.load import flatten
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError, ResourceError
 from inferdock.supervisor.child import Child
-from inferdock.supervisor.engine import Launch
+from inferdock.supervisor.engine import Launch, answer_digest, engine_version
 from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.replica import Replica, ReplicaState
@@ -88,6 +88,9 @@ class Supervisor:
         """
         self._settings = settings
         self._model = model
+        self._answer_digest = answer_digest(
+            settings.engine, settings.model, model, engine_version(settings.engine.kind)
+        )
         self._state_dir = state_dir
         self._gateway_launch = gateway_launch
         self._probe = probe
@@ -266,7 +269,13 @@ class Supervisor:
 
     async def _put_endpoints(self) -> bool:
         endpoints = [
-            {"name": r.name, "url": r.url, "model": self._model.name, "revision": self._model.revision}
+            {
+                "name": r.name,
+                "url": r.url,
+                "model": self._model.name,
+                "revision": self._model.revision,
+                "digest": self._answer_digest,
+            }
             for r in self._replicas
             if r.serves
         ]

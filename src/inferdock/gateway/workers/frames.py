@@ -59,6 +59,7 @@ class EndpointRow(msgspec.Struct, array_like=True):
     port: int
     model: str
     revision: str
+    digest: str = ""
 
 
 class HealthRow(msgspec.Struct, array_like=True):

@@ -262,8 +262,9 @@ class GatewayParent:
 
     def _endpoints_frame(self) -> frames.Endpoints:
         rows = [
-            frames.EndpointRow(e.slot, e.spec.name, e.spec.host, e.spec.port, e.spec.model, e.spec.revision)
+            frames.EndpointRow(e.slot, s.name, s.host, s.port, s.model, s.revision, s.digest)
             for e in self._endpoints
+            for s in (e.spec,)
         ]
         return frames.Endpoints(self._version, rows, self._models)
 

@@ -161,7 +161,7 @@ class Worker:
     # -- Endpoints and their health --------------------------------------------------------------------------
 
     def _take_endpoints(self, frame: frames.Endpoints, parts: Parts) -> None:
-        specs = [EndpointSpec(r.name, r.host, r.port, r.model, r.revision) for r in frame.rows]
+        specs = [EndpointSpec(r.name, r.host, r.port, r.model, r.revision, r.digest) for r in frame.rows]
         parts.front.endpoints_gone(parts.endpoints.replace(specs, slots={r.name: r.slot for r in frame.rows}))
         parts.endpoints.declare(frame.models)
         self._by_slot = {endpoint.slot: endpoint for endpoint in parts.endpoints}
