@@ -30,9 +30,9 @@ LEFT_OUT: Final = ALIASES | {"stream", "stream_options", "priority", "request_id
 REFUSALS: Final = ("path", "json", "fields")
 
 _STREAM_OPTIONS = frozenset({"include_usage", "continuous_usage_stats", "include_obfuscation"})
-_PLACEHOLDER: Final = 0
-"""Stands for the last user text in ``rest``. Where it stands there was a string in each body that has a ``rest``, and
-all else is there verbatim: so nothing that a body can hold makes two different bodies look equal."""
+_PLACEHOLDER: Final = msgspec.Raw(b"#")
+"""Stands for the last user text in ``rest``. It is no JSON, so no body can hold it: outside of strings there is no
+``#``, and in them it has quotes around it."""
 
 _EXACT_FLOATS = 2.0**53
 _DECODE = msgspec.json.Decoder().decode
@@ -46,7 +46,7 @@ class CanonicalRequest:
     Attributes:
         kind: of which route.
         exact: canonical JSON of the body without :data:`LEFT_OUT`.
-        rest: the same without the last user text; None where ``text`` is.
+        rest: the same without the last user text (and so no JSON); None where ``text`` is.
         text: the last user text, as it came; None when there is no single one that says something: the last message
             is not the user's, has several parts, is blank, or a prompt came as tokens or as a list.
         messages: how many; 0 for a completion.

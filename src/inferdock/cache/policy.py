@@ -60,7 +60,7 @@ _NEUTRAL: Final[dict[str, tuple[str, tuple[object, ...]]]] = {
 """Field to the reason why it bars a request, and the values besides null with which it does not."""
 
 _MESSAGE_BARS: Final = {"tool_calls": "tools", "function_call": "tools", "audio": "media"}
-_TOOL_ROLES: Final = frozenset({"tool", "function"})
+_TOOL_ROLES: Final = ("tool", "function")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

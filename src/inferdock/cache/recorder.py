@@ -16,7 +16,7 @@ from inferdock.cache.entry import Kind, StoredAnswer
 from inferdock.wire.sse import EventSplitter, SseError
 
 REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
-COMPLETE: Final = frozenset({"stop", "length"})
+COMPLETE: Final = ("stop", "length")
 """Finish reasons of whole answers of text."""
 
 _DONE = b"[DONE]"
