@@ -18,7 +18,7 @@ DIFFERENT_BELOW: Final = 0.75
 """And below which they do not."""
 
 _SPACE = re.compile(r"\s+")
-_LIST_MARK = re.compile(r"(?m)^\s*(?:\d{1,3}[.)]|[-*•#]+)\s+")
+_LIST_MARK = re.compile(r"(?m)^[ \t]*(?:\d{1,3}[.)]|[-*•#]+)[ \t]+")
 _MARKUP = re.compile(r"[*_`\"'“”‘’«»]")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?")
 _WORDS = re.compile(r"[a-z']+")
