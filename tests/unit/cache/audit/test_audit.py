@@ -196,6 +196,8 @@ def test_memory_is_bounded() -> None:
         audit.record(f"m{number % 9000}", "<1k", key, "different" if number % 3 else "same", 1.0)
         if number % 2:
             audit.record("m", "<1k", key, "different", 1.0)
+    for number in range(25_000):
+        audit.record("m", "<1k", b"good %d" % number, "same", 1.0)
     assert len(audit.report(1.0)) <= 4096
     assert audit.isolated(1.0) <= 20_000
 

@@ -82,7 +82,16 @@ def test_errors_are_handed_on() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{", b"[]", b"\xff", b'{"choices":[1]}', b'{"choices":5}', b'{"choices":[{"delta":1}]}'],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"choices":[1]}',
+        b'{"choices":5}',
+        b'{"choices":[{"delta":1}]}',
+        b'{"choices":[{"delta":{"content":5}}]}',
+    ],
     ids=repr,
 )
 def test_what_cannot_be_read_is_told(payload: bytes) -> None:

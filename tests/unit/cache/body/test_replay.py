@@ -128,3 +128,9 @@ def test_paced_events_end_where_words_do() -> None:
 def test_the_number_of_paced_pieces_can_be_chosen() -> None:
     answer = stored(text="word " * 1000, output_tokens=1000)
     assert 8 <= len(paced(answer, include_usage=False, pieces=10, **NAMED)) - 3 <= 12
+
+
+def test_white_space_without_end_is_cut_too() -> None:
+    answer = stored(text=" " * (2 * MAX_PIECE + 5), output_tokens=1)
+    texts = [e["choices"][0]["delta"]["content"] for e in decoded(paced(answer, include_usage=False, **NAMED))]
+    assert [len(text) for text in texts] == [0, MAX_PIECE, MAX_PIECE, 5, 0]
