@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import EndpointSet
 from inferdock.config.folders import default_state_dir
+from inferdock.domain.errors import ConfigError
 from inferdock.gateway.front import Connections, Front
 from inferdock.gateway.key_watch import KeyWatch
 from inferdock.gateway.limits import Limiter
@@ -27,6 +29,7 @@ from inferdock.telemetry.tracing import make_tracing
 
 if TYPE_CHECKING:
     from inferdock.config.settings import Settings
+    from inferdock.gateway.caching.door import Door
 
 
 def build_front(
@@ -74,13 +77,46 @@ def build_front(
         limiter=Limiter(boards["limits"]),
         load=boards["load"],
     )
+    pipeline.door = _door(settings, pipeline, metrics, log, loop) if uses_cache(settings) else None
     front = Front(settings=settings.gateway, pool=pool, pipeline=pipeline, log=log, connections=connections, keys=keys)
 
     def apply(new: Settings) -> None:
         front.apply(new)
         endpoints.configure(new.balance)
+        if pipeline.door is not None:
+            pipeline.door.configure(new.cache, new.gateway)
+        elif uses_cache(new):
+            log.event("warning", "the response cache needs a restart: no model used it when the gateway started")
 
     return Parts(settings=settings, endpoints=endpoints, front=front, metrics=metrics, log=log, apply=apply)
+
+
+def uses_cache(settings: Settings) -> bool:
+    """Whether any model may be answered from the response cache."""
+    return settings.cache.enabled or any(route.cache.enabled for route in settings.gateway.models.values())
+
+
+def _door(
+    settings: Settings,
+    pipeline: Pipeline,
+    metrics: GatewayMetrics,
+    log: EventLog,
+    loop: asyncio.AbstractEventLoop,
+) -> Door:
+    """The response cache on the path of requests.
+
+    Raises:
+        ConfigError: it is wanted and not installed, or its settings cannot be used.
+    """
+    try:
+        caching = importlib.import_module("inferdock.app.caching")
+    except ImportError as exc:
+        raise ConfigError(
+            f"The response cache is switched on, but `{exc.name}` is not installed.",
+            cure="Install inferdock[cache], or switch it off (`cache.enabled: false`).",
+        ) from exc
+    door: Door = caching.build_door(settings, pipeline=pipeline, metrics=metrics.cache, log=log, loop=loop)
+    return door
 
 
 def keys_of(settings: Settings) -> KeyFile:

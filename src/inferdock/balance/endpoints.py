@@ -226,6 +226,23 @@ class EndpointSet:
                 fleet.refresh(now)
         return fleet
 
+    def likely(self, model: str, session: bytes | None, chance: float) -> EndpointSpec | None:
+        """An endpoint of the kind that the next request gets, as far as can be said without taking anybody's turn.
+
+        Args:
+            model: name that the client asked for.
+            session: value of the client's session header.
+            chance: from 0 to 1: decides among several revisions in proportion to what they get.
+
+        Returns:
+            its spec; None when none is ready.
+        """
+        fleet = self._fresh(model)
+        if fleet is None:
+            return None
+        endpoint = fleet.likely(key_of(session) if session is not None else None, chance)
+        return endpoint.spec if endpoint is not None else None
+
     # -- Choosing --------------------------------------------------------------------------------------------
 
     def lease(self, model: str, wanted: Wanted = ANY, avoid: Collection[Endpoint] = ()) -> Lease | None:

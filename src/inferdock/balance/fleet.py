@@ -134,6 +134,19 @@ class Fleet:
             return self.groups[revision]
         return max(self.groups.values(), key=lambda group: len(group.endpoints), default=None)
 
+    def likely(self, session: int | None, chance: float) -> Endpoint | None:
+        """A ready endpoint of the revision that the next request may get; nobody's turn is taken."""
+        members = self.members
+        if self.traffic is not None:
+            revision = self.traffic.drawn(chance) if session is None else self.traffic.of_session(session)
+            if revision is not None:
+                members = self.groups[revision].members
+        first = int(chance * len(members))
+        for endpoint in (*members[first:], *members[:first]):
+            if endpoint.state is State.READY:
+                return endpoint
+        return None
+
     def not_sent(self, group: Group) -> None:
         """No endpoint could take the request for which :meth:`chosen` gave ``group``: it has its turn again."""
         if self.traffic is not None and group.members:

@@ -72,6 +72,15 @@ class Traffic:
         owed[chosen] -= self._sum
         return chosen
 
+    def drawn(self, chance: float) -> str | None:
+        """A revision by its weight, without taking its turn; ``chance`` is from 0 to 1."""
+        left = chance * self._sum
+        for revision in self.able:
+            left -= self.weights[revision]
+            if left < 0:
+                return revision
+        return self.able[-1] if self.able else None
+
     def undo(self, revision: str) -> None:
         """The request for which :meth:`next` said ``revision`` could not be sent anywhere."""
         if len(self.able) > 1:

@@ -1,4 +1,4 @@
-"""The admin API, on its own port at 127.0.0.1: what the gateway holds, which endpoints it uses, and its reload.
+"""The admin API, on its own port at 127.0.0.1: what the gateway holds, its endpoints, its cache, and its reload.
 
 ``PUT /admin/endpoints`` replaces the whole set, so a supervisor that says the same thing twice changes nothing.
 """
@@ -98,6 +98,9 @@ class AdminApi(Protocol):
     def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
         """Divide requests among revisions; ValueError when the weights make no sense."""
 
+    def ask_cache(self, name: str, body: bytes, reply: Callable[[bytes | RequestError], None]) -> None:
+        """Answer a question of ``inferdock cache``, now or later, as JSON."""
+
     def reload(self) -> dict[str, object]:
         """Read the configuration again; InferdockError when it cannot be used, and then nothing has changed."""
 
@@ -131,6 +134,10 @@ class Admin:
                 self._status(turn)
             case (b"POST", b"/admin/reload"):
                 turn.respond(200, [JSON], _ENCODE(self._reload()))
+            case (b"GET", b"/admin/cache"):
+                self._cache("stats", request, turn)
+            case (b"POST", b"/admin/cache/flush" | b"/admin/cache/evict" | b"/admin/cache/explain"):
+                self._cache(request.path.rpartition(b"/")[2].decode(), request, turn)
             case (b"GET", b"/metrics"):
                 self._api.when_fresh(lambda: turn.respond(200, [METRICS_TYPE], self._api.metrics_text()))
             case (b"GET", b"/health"):
@@ -140,6 +147,15 @@ class Admin:
 
     def _status(self, turn: Turn) -> None:
         self._api.when_fresh(lambda: turn.respond(200, [JSON], _ENCODE(self._api.status())))
+
+    def _cache(self, name: str, request: Request, turn: Turn) -> None:
+        def reply(answer: bytes | RequestError) -> None:
+            if isinstance(answer, RequestError):
+                respond_error(turn, answer, NO_ID)
+            else:
+                turn.respond(200, [JSON], answer)
+
+        self._api.ask_cache(name, request.body, reply)
 
     def _reload(self) -> dict[str, object]:
         try:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from inferdock.gateway.http_server import Request
+from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics
 from inferdock.keys.key import Key
 from inferdock.telemetry.logs import EventLog
-from inferdock.telemetry.tracing import RequestFacts, Tracing
-
-if TYPE_CHECKING:
-    from inferdock.gateway.exchange import Exchange
+from inferdock.telemetry.tracing import RequestFacts, Trace, Tracing
+from inferdock.wire.openai import RequestFields, Usage
 
 _ENCODE = msgspec.json.Encoder().encode
 _MAX_KNOWN = 4096
@@ -28,6 +28,51 @@ _LINE = (
     b'{"ts":%.3f,"level":"info","event":"request","request_id":"%b",%b,%b,"status":%d,"outcome":"%b","attempts":%d,'
     b'"resumes":%d,"stream":%b,"duration_s":%.6f,"queued_s":%.6f,"ttft_s":%b,"prompt_tokens":%b,"output_tokens":%d}\n'
 )
+
+
+class Record(Protocol):
+    """What is known of a request that has ended (an ``Exchange``, or a ``Rider`` of the response cache)."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def request_id(self) -> bytes: ...
+    @property
+    def route(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def fields(self) -> RequestFields: ...
+    @property
+    def key(self) -> Key: ...
+    @property
+    def admission(self) -> Admission: ...
+    @property
+    def trace(self) -> Trace | None: ...
+    @property
+    def cache(self) -> str:
+        """What the response cache did: ``hit``, ``shared``, ``miss``, or "" where it was not asked."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def resumes(self) -> int: ...
+    @property
+    def endpoint_name(self) -> str | None: ...
+    @property
+    def counts(self) -> tuple[Usage | None, int]: ...
+    @property
+    def queued_s(self) -> float: ...
+    @property
+    def first_byte_at(self) -> float: ...
+    @property
+    def ended_at(self) -> float: ...
 
 
 class Books:
@@ -53,57 +98,59 @@ class Books:
         self._tracing = tracing
         self._clock = clock
         self._wall_clock = wall_clock
-        self._where: dict[tuple[str, str, str | None, str], bytes] = {}
+        self._where: dict[tuple[str, str, str | None, str, str], bytes] = {}
         self._who: dict[str, bytes] = {}
 
-    def close(self, exchange: Exchange) -> None:
+    def close(self, record: Record) -> None:
         """Note a request that has ended."""
-        cells = self._metrics.cells(exchange.model, exchange.revision)
-        received_at = exchange.request.received_at
-        duration_s = exchange.ended_at - received_at
-        usage, output_tokens = exchange.counts
-        status = exchange.answer.status
+        cells = self._metrics.cells(record.model, record.revision)
+        received_at = record.request.received_at
+        duration_s = record.ended_at - received_at
+        usage, output_tokens = record.counts
+        status = record.status
         prompt_tokens = usage.prompt_tokens if usage is not None else 0
-        cells.answered(exchange.route, status).value += 1
+        cells.answered(record.route, status).value += 1
         cells.duration.observe(duration_s)
         cells.output_tokens.value += output_tokens
         cells.prompt_tokens.value += prompt_tokens
         ttft_s = -1.0
-        if exchange.fields.stream and exchange.first_byte_at and status == 200:
-            ttft_s = exchange.first_byte_at - received_at
+        if record.fields.stream and record.first_byte_at and status == 200:
+            ttft_s = record.first_byte_at - received_at
             cells.ttft.observe(ttft_s)
-            if output_tokens > 1 and exchange.outcome == "answered":
+            if output_tokens > 1 and record.outcome == "answered":
                 cells.tpot.observe((duration_s - ttft_s) / (output_tokens - 1))
-        if exchange.key.limited:
-            if usage is not None or exchange.outcome == "refused":
-                exchange.admission.used_tokens(prompt_tokens + output_tokens, self._clock())
-            exchange.admission.release()
+        if record.key.limited:
+            if record.cache in ("hit", "shared"):
+                record.admission.used_tokens(0, self._clock())  # no engine has read or written anything
+            elif usage is not None or record.outcome == "refused":
+                record.admission.used_tokens(prompt_tokens + output_tokens, self._clock())
+            record.admission.release()
         if self.log_requests:
-            self._write_line(exchange, duration_s, ttft_s, prompt_tokens if usage is not None else -1, output_tokens)
-        trace = exchange.trace
+            self._write_line(record, duration_s, ttft_s, prompt_tokens if usage is not None else -1, output_tokens)
+        trace = record.trace
         if trace is not None and trace.sampled:
-            self._tracing.end(trace, _facts(exchange, ttft_s))
+            self._tracing.end(trace, _facts(record, ttft_s))
 
     def _write_line(
-        self, exchange: Exchange, duration_s: float, ttft_s: float, prompt_tokens: int, output_tokens: int
+        self, record: Record, duration_s: float, ttft_s: float, prompt_tokens: int, output_tokens: int
     ) -> None:
         """Negative numbers stand for unknown ones."""
-        where = (exchange.model, exchange.revision, exchange.endpoint_name, exchange.route)
+        where = (record.model, record.revision, record.endpoint_name, record.route, record.cache)
         self._log.line(
             "info",
             _LINE
             % (
                 self._wall_clock(),
-                exchange.request_id,  # checked by the pipeline: needs no escapes
-                self._who.get(exchange.key.id) or self._know_key(exchange.key),
+                record.request_id,  # checked by the pipeline: needs no escapes
+                self._who.get(record.key.id) or self._know_key(record.key),
                 self._where.get(where) or self._know_place(where),
-                exchange.status,
-                exchange.outcome.encode(),
-                exchange.attempts,
-                exchange.resumes,
-                b"true" if exchange.fields.stream else b"false",
+                record.status,
+                record.outcome.encode(),
+                record.attempts,
+                record.resumes,
+                b"true" if record.fields.stream else b"false",
                 duration_s,
-                exchange.queued_s,
+                record.queued_s,
                 b"null" if ttft_s < 0 else b"%.6f" % ttft_s,
                 b"null" if prompt_tokens < 0 else b"%d" % prompt_tokens,
                 output_tokens,
@@ -113,9 +160,11 @@ class Books:
     def _know_key(self, key: Key) -> bytes:
         return _remember(self._who, key.id, {"key": key.id or None, "tenant": key.tenant or None})
 
-    def _know_place(self, where: tuple[str, str, str | None, str]) -> bytes:
-        model, revision, endpoint, route = where
+    def _know_place(self, where: tuple[str, str, str | None, str, str]) -> bytes:
+        model, revision, endpoint, route, cache = where
         fields = {"model": model, "revision": revision, "endpoint": endpoint, "route": route}
+        if cache:
+            fields["cache"] = cache
         return _remember(self._where, where, fields)
 
 
@@ -129,21 +178,21 @@ def _remember(known: dict[K, bytes], key: K, fields: dict[str, str | None]) -> b
     return part
 
 
-def _facts(exchange: Exchange, ttft_s: float) -> RequestFacts:
-    usage, output_tokens = exchange.counts
+def _facts(record: Record, ttft_s: float) -> RequestFacts:
+    usage, output_tokens = record.counts
     return RequestFacts(
-        method=exchange.request.method.decode(),
-        route=exchange.route,
-        started_at=exchange.request.received_at,
-        ended_at=exchange.ended_at,
-        status=exchange.status,
-        outcome=exchange.outcome,
-        request_id=exchange.request_id.decode(),
-        model=exchange.model,
-        revision=exchange.revision,
-        endpoint=exchange.endpoint_name or "",
-        stream=bool(exchange.fields.stream),
-        resumes=exchange.resumes,
+        method=record.request.method.decode(),
+        route=record.route,
+        started_at=record.request.received_at,
+        ended_at=record.ended_at,
+        status=record.status,
+        outcome=record.outcome,
+        request_id=record.request_id.decode(),
+        model=record.model,
+        revision=record.revision,
+        endpoint=record.endpoint_name or "",
+        stream=bool(record.fields.stream),
+        resumes=record.resumes,
         prompt_tokens=usage.prompt_tokens if usage is not None else None,
         output_tokens=output_tokens,
         ttft_s=None if ttft_s < 0 else ttft_s,

@@ -17,7 +17,7 @@ token can still be replaced without the client noticing.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Protocol
 
 from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
@@ -68,12 +68,11 @@ class Surroundings(Protocol):
     def endpoint_answered(self, endpoint: Endpoint) -> None:
         """An attempt on the endpoint succeeded."""
 
-    def over(self, exchange: Exchange) -> None:
-        """The exchange has ended; write its line in the log."""
-
 
 class Exchange:
     """One request on its way. ``start`` is called once; everything else is called back."""
+
+    cache = ""
 
     __slots__ = (
         "_around",
@@ -85,6 +84,7 @@ class Exchange:
         "_failures",
         "_head",
         "_last_bytes_at",
+        "_over",
         "_relay",
         "_rest",
         "_resuming",
@@ -130,10 +130,15 @@ class Exchange:
         deadline: float = math.inf,
         admission: Admission,
         key: Key,
+        over: Callable[[Exchange], None],
         trace: Trace | None = None,
     ) -> None:
-        """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not."""
+        """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not.
+
+        ``over`` is called once, when it has ended.
+        """
         self._around = around
+        self._over = over
         self._target = request.target
         self._body = body
         self._drop_usage = drop_usage
@@ -586,4 +591,4 @@ class Exchange:
         self.outcome = outcome
         self.answer.status = self.answer.status or status
         self.ended_at = self._around.now()
-        self._around.over(self)
+        self._over(self)

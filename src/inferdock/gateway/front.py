@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint
+from inferdock.domain.errors import RequestError
 from inferdock.gateway.http_server import ClientConnection
 from inferdock.gateway.key_watch import KeyWatch
 from inferdock.gateway.listening import BACKLOG, cannot_listen
@@ -133,11 +134,30 @@ class Front:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self.pipeline, self._limits, self.connections, self.pool.loop, self._heads)
 
+    # -- Response cache --------------------------------------------------------------------------------------
+
+    async def ask_cache(self, name: str, body: bytes) -> bytes:
+        """Answer a question of ``inferdock cache``, as JSON.
+
+        Raises:
+            RequestError: 400 or 404, see ``caching.operations``; 404, no model uses the cache.
+        """
+        door = self.pipeline.door
+        if door is None:
+            raise RequestError(
+                404,
+                "No model uses the response cache: set `cache.enabled`, or `gateway.models.NAME.cache.enabled`.",
+                code="cache_off",
+            )
+        return await door.operate(name, body)
+
     # -- Life ------------------------------------------------------------------------------------------------
 
     async def chores(self) -> None:
         """Watch the deadlines of clients and replicas, and the key file, until cancelled."""
         watching = asyncio.create_task(self.keys.run())
+        if self.pipeline.door is not None:
+            self.pipeline.door.start()
         try:
             while True:
                 self._check_time()
@@ -204,6 +224,8 @@ class Front:
         await self.stop_listening()
         for connection in list(self.connections):
             connection.close()
+        if self.pipeline.door is not None:
+            await self.pipeline.door.close()
         await asyncio.sleep(0.05)  # lets last bytes and FINs leave the write buffers
         await self.pipeline.tracing.close()
         self.pool.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from inferdock.balance.endpoints import EndpointSet, State
+from inferdock.gateway.caching.metrics import CacheMetrics
 from inferdock.telemetry import names
 from inferdock.telemetry.instruments import (
     LATENCY_BUCKETS_S,
@@ -116,6 +117,7 @@ class GatewayMetrics:
         )
         for counter in (self.worker_deaths, self.connections_lost, self.requests_lost):
             counter.cell()  # shown as 0 before the first
+        self.cache = CacheMetrics()
         self.request_text: Callable[[Reply], None] = lambda reply: reply(None)
         self.instruments: list[Instrument] = [
             self.requests,
@@ -140,6 +142,7 @@ class GatewayMetrics:
             self.worker_deaths,
             self.connections_lost,
             self.requests_lost,
+            *self.cache.instruments,
         ]
 
     def duration_count(self) -> int:

@@ -14,15 +14,18 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import UNSET
 
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError, unavailable
-from inferdock.gateway.answer import Answer, respond_error
+from inferdock.gateway.answer import Answer, Outlet, respond_error
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
-from inferdock.gateway.books import Books
+from inferdock.gateway.books import Books, Record
+from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.caching.plan import Bypass, Plan
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import COLUMNS as LIMITER_COLUMNS
@@ -42,6 +45,7 @@ from inferdock.wire.openai import (
     STREAMING_PATHS,
     USAGE_WISH,
     RequestFields,
+    StreamOptions,
     raw,
     raw_number,
     read_fields,
@@ -50,6 +54,8 @@ from inferdock.wire.openai import (
 
 if TYPE_CHECKING:
     from inferdock.config.settings import GatewaySettings
+    from inferdock.gateway.caching.door import Door
+    from inferdock.gateway.caching.flight import Flight
 
 POST_ONLY = frozenset(
     {
@@ -78,6 +84,7 @@ class Pipeline:
         settings: may be replaced at any time; requests under way keep the limits that they began with.
         draining: no new requests are taken.
         in_flight: requests that have not ended, waiting ones included.
+        door: of the response cache; None where no model uses it.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class Pipeline:
             endpoints=endpoints, settings=lambda: self._settings, clock=clock, call_later=pool.loop.call_later
         )
         self._wall_clock = wall_clock
+        self.door: Door | None = None
         self._live: set[Exchange] = set()
         self._leaving: dict[Endpoint, float] = {}
         self._budgets: dict[str, RetryBudget] = {}
@@ -146,6 +154,7 @@ class Pipeline:
         """Answer one request (see the module's first line for the order)."""
         named = request.head.named
         request_id = self._request_id(named.get(b"x-request-id"))
+        plan: Plan | Bypass | None = None
         try:
             key = ANONYMOUS
             if self.auth.enabled and request.path.startswith(b"/v1/"):
@@ -162,31 +171,22 @@ class Pipeline:
             self._admit(turn)
             fields = self._read(request, named.get(b"content-type"))
             model = self._resolve(fields.model, key)
+            if self.door is not None:
+                plan = self.door.plan(request, named, model, key.tenant)
             admission = self._limited(request, fields, key)
         except RequestError as error:
             self._count(UNKNOWN, "", "refused", error.status)
             extra = error.headers if isinstance(error, RateLimitError) else ()
             respond_error(turn, error, request_id, bodiless=request.method == b"HEAD", extra=extra)
             return
-        mode = self._resume_mode(request, fields, model)
-        body, drop_usage = _body_for_replica(request, fields, mode)
-        request.body = body  # one copy is enough
         self._now_in_flight(self.in_flight + 1)
-        budget = self._budgets.get(model)
-        if budget is None:
-            budget = self._budgets[model] = RetryBudget(self.now())
-        budget.request()
-        exchange = Exchange(
-            self,
-            request,
-            Answer(turn, request_id),
+        ask = Ask(
+            request=request,
+            answer=Answer(turn, request_id),
             request_id=request_id,
             route=route,
             model=model,
             fields=fields,
-            body=body,
-            drop_usage=drop_usage,
-            resume_mode=mode,
             wanted=self._wanted(request, named),
             priority=-key.priority if fields.priority is UNSET else _priority(fields, key),
             deadline=_deadline(request, named[TIMEOUT_HEADER]) if TIMEOUT_HEADER in named else math.inf,
@@ -195,9 +195,58 @@ class Pipeline:
             trace=self.tracing.begin(named.get(b"traceparent")),
         )
         if key.limited:
-            exchange.answer.extra = admission.headers(self.now())
+            ask.answer.extra = admission.headers(self.now())
+        if self.door is not None and plan is not None:
+            self.door.enter(ask, plan)
+        else:
+            self.pass_on(ask)
+
+    def pass_on(self, ask: Ask) -> None:
+        """Answer an admitted request by an exchange of its own."""
+        self._begin(ask, ask.answer, over=self.over, share=False)
+
+    def generate(self, ask: Ask, flight: Flight) -> Exchange:
+        """Begin an exchange whose answer goes to all who share it."""
+        return self._begin(ask, flight.broadcast, over=lambda exchange: self._shared_over(exchange, flight), share=True)
+
+    def _begin(self, ask: Ask, answer: Outlet, *, over: Callable[[Exchange], None], share: bool) -> Exchange:
+        """``share``: the usage is wanted in any case, and whoever shares the answer takes it out where it is not."""
+        request, fields, model = ask.request, ask.fields, ask.model
+        mode = self._resume_mode(request, fields, model)
+        body, drop_usage = _body_for_replica(request, fields, mode)
+        if share and drop_usage:
+            fields, drop_usage = (
+                msgspec.structs.replace(fields, stream_options=StreamOptions(include_usage=True)),
+                False,
+            )
+        if not share:
+            request.body = body  # one copy is enough
+        budget = self._budgets.get(model)
+        if budget is None:
+            budget = self._budgets[model] = RetryBudget(self.now())
+        budget.request()
+        exchange = Exchange(
+            self,
+            request,
+            answer,
+            request_id=ask.request_id,
+            route=ask.route,
+            model=model,
+            fields=fields,
+            body=body,
+            drop_usage=drop_usage,
+            resume_mode=mode,
+            wanted=ask.wanted,
+            priority=ask.priority,
+            deadline=ask.deadline,
+            admission=ask.admission,
+            key=ask.key,
+            trace=ask.trace,
+            over=over,
+        )
         self._live.add(exchange)
         exchange.start()
+        return exchange
 
     def refused(self, status: int) -> None:
         """A request that was not valid HTTP, or broke a limit, was answered by the connection itself."""
@@ -265,6 +314,8 @@ class Pipeline:
     def turn_all_away(self) -> None:
         """The drain's deadline has passed: nobody waits any longer."""
         self.room.turn_all_away(unavailable("This gateway has shut down.", code="draining", retry_after_s=1))
+        if self.door is not None:
+            self.door.turn_all_away()
 
     # -- Chores ----------------------------------------------------------------------------------------------
 
@@ -314,11 +365,19 @@ class Pipeline:
 
     def over(self, exchange: Exchange) -> None:
         """A request has ended."""
-        self._now_in_flight(self.in_flight - 1)
         self._live.discard(exchange)
+        self.closed(exchange)
+
+    def _shared_over(self, exchange: Exchange, flight: Flight) -> None:
+        self._live.discard(exchange)
+        flight.exchange_over(exchange)
+
+    def closed(self, record: Record) -> None:
+        """A client's request has ended: note it."""
+        self._now_in_flight(self.in_flight - 1)
         if self.draining and not self.in_flight:
             self._idle.set()
-        self._books.close(exchange)
+        self._books.close(record)
 
     def _now_in_flight(self, count: int) -> None:
         self.in_flight = count

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from inferdock.balance.endpoints import EndpointSet
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import RequestError
 from inferdock.gateway.admin import AdminPort, endpoint_row
 from inferdock.gateway.figures import RecentFigures
 from inferdock.gateway.front import ConnectionLimits, Front
@@ -58,6 +59,7 @@ class GatewayServer:
         self._figures = RecentFigures(metrics)
         self._exposition = Exposition(metrics.instruments)
         self._tasks: list[asyncio.Task[None]] = []
+        self._answering: set[asyncio.Task[None]] = set()
         self._started_at = 0.0
         self.reload = reload
         self.workers_changed: Callable[[], None] = lambda: None
@@ -147,6 +149,19 @@ class GatewayServer:
     def when_fresh(self, ready: Callable[[], None]) -> None:
         """All figures are our own."""
         ready()
+
+    def ask_cache(self, name: str, body: bytes, reply: Callable[[bytes | RequestError], None]) -> None:
+        """Answer a question about the response cache."""
+
+        async def answer() -> None:
+            try:
+                reply(await self._front.ask_cache(name, body))
+            except RequestError as exc:
+                reply(exc)
+
+        task = self._loop.create_task(answer())
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     def metrics_text(self) -> bytes:
         """The Prometheus text of everything."""

@@ -9,6 +9,7 @@
                        Configure   settings after a reload
                        Report      send a Snapshot now
                        Text        answer to Metrics: the merged Prometheus text
+                       CacheAsk    a question about the response cache
                        Accept      accept also from the sockets of these rows, whose workers are not there
                        Drain       refuse new requests, finish those under way, go on listening
                        Retire      accept no more, finish, end
@@ -17,6 +18,7 @@
                        Snapshot    own figures, four times a second and when asked
                        Failed      an attempt on an endpoint failed: check them soon
                        Metrics     a client asks for the merged Prometheus text
+                       CacheAnswer answer to CacheAsk
                        Leaving     told to end by a signal: may I?
                        Drained     nothing is in flight any more
 """
@@ -113,6 +115,22 @@ class Text(Frame):
     text: bytes
 
 
+class CacheAsk(Frame):
+    """``name`` and ``body``: of the admin route; ``number`` comes back with the answer."""
+
+    number: int
+    name: str
+    body: bytes
+
+
+class CacheAnswer(Frame):
+    """``body``: JSON; where ``status`` is not 200, the message of an error."""
+
+    number: int
+    status: int
+    body: bytes
+
+
 class Accept(Frame):
     """The whole list of foreign rows: those missing from it are given back."""
 
@@ -160,8 +178,8 @@ class Drained(Frame):
     pass
 
 
-ToWorker = Setup | Endpoints | Traffic | Health | Configure | Report | Text | Accept | Drain | Retire | Exit
-ToParent = Serving | Snapshot | Failed | Metrics | Leaving | Drained
+ToWorker = Setup | Endpoints | Traffic | Health | Configure | Report | Text | CacheAsk | Accept | Drain | Retire | Exit
+ToParent = Serving | Snapshot | Failed | Metrics | CacheAnswer | Leaving | Drained
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 

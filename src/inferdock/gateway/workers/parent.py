@@ -16,7 +16,9 @@ from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import RequestError
 from inferdock.gateway.admin import AdminPort, endpoint_row
+from inferdock.gateway.caching.merging import merged
 from inferdock.gateway.figures import RecentFigures
 from inferdock.gateway.front import ConnectionLimits
 from inferdock.gateway.health import HealthChecker
@@ -26,6 +28,7 @@ from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.workers import frames
 from inferdock.gateway.workers.crew import Crew, End, Worker
 from inferdock.gateway.workers.fresh import FreshRounds
+from inferdock.gateway.workers.questions import Questions
 from inferdock.gateway.workers.slots import Slots
 from inferdock.telemetry.exposition import Exposition
 from inferdock.telemetry.instruments import SnapshotSum, show
@@ -82,6 +85,7 @@ class GatewayParent:
         )
         self._exposition = Exposition(self._metrics.instruments)
         self._figures = RecentFigures(self._metrics)
+        self._questions = Questions(self._loop)
         self._fresh = FreshRounds(self._ask_for_reports, self._loop)
         self._health = HealthChecker(
             endpoints=endpoints,
@@ -206,6 +210,9 @@ class GatewayParent:
                 worker.version = frame.version
                 self._sum.update(worker.id, (frame.growing, frame.gauges))
                 self._fresh.came(worker.id, frame.round)
+            case frames.CacheAnswer():
+                error = None if frame.status == 200 else RequestError(frame.status, frame.body.decode())
+                self._questions.came(worker.id, frame.number, frame.body, error)
             case frames.Failed():
                 self._health.check_soon()
             case frames.Metrics():
@@ -214,6 +221,7 @@ class GatewayParent:
     def _worker_ended(self, worker: Worker, end: End) -> None:
         self._sum.gone(worker.id)
         self._fresh.gone(worker.id)
+        self._questions.gone(worker.id)
         if end.died:
             self._metrics.worker_deaths.cell().value += 1
             self._metrics.connections_lost.cell().value += end.connections
@@ -311,6 +319,18 @@ class GatewayParent:
 
     def _merge(self) -> None:
         show(self._metrics.instruments, self._sum.total())
+
+    def ask_cache(self, name: str, body: bytes, reply: Callable[[bytes | RequestError], None]) -> None:
+        """Put a question about the response cache to all workers."""
+
+        def send(number: int) -> set[int]:
+            self._crew.tell(frames.CacheAsk(number, name, body))
+            return {worker.id for worker in self._crew.workers if worker.serving}
+
+        def answered(answers: list[bytes] | RequestError) -> None:
+            reply(answers if isinstance(answers, RequestError) else merged(name, answers))
+
+        self._questions.ask(send, answered)
 
     def metrics_text(self) -> bytes:
         """The Prometheus text of all workers together."""

@@ -14,6 +14,7 @@ from typing import Any
 from inferdock.balance.board import Board
 from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import RequestError
 from inferdock.gateway.front import Front
 from inferdock.gateway.metrics import GatewayMetrics, Reply
 from inferdock.gateway.workers import frames
@@ -106,6 +107,8 @@ class Worker:
                 self._report(parts, frame.round)
             case frames.Text():
                 self._answer_text(frame.text)
+            case frames.CacheAsk():
+                self._go_on(self._answer_cache(frame, parts))
             case frames.Accept():
                 self._go_on(self._accept_from(set(frame.rows), parts.front))
             case frames.Configure():
@@ -219,6 +222,14 @@ class Worker:
         if reply in self._waiting_for_text:
             self._waiting_for_text.remove(reply)
             reply(None)
+
+    async def _answer_cache(self, frame: frames.CacheAsk, parts: Parts) -> None:
+        try:
+            body = await parts.front.ask_cache(frame.name, frame.body)
+        except RequestError as exc:
+            self._channel.send(frames.CacheAnswer(frame.number, exc.status, exc.message.encode()))
+        else:
+            self._channel.send(frames.CacheAnswer(frame.number, 200, body))
 
     # -- End -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,251 @@
+"""The cache of one gateway process: memory first, then Redis, then what means the same.
+
+Put together by ``app``; asked by ``gateway.caching``. Nothing in here fails a request: a store that is slow, broken or
+poisoned is a miss, and says so in the log and in the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from inferdock.cache.audit import Audit, Rules, size_class
+from inferdock.cache.entry import Entry
+from inferdock.cache.epochs import Epochs
+from inferdock.cache.match import Found, Limits, Match, Question
+from inferdock.cache.memory_store import MemoryStore
+from inferdock.cache.store import Scope, SharedStore
+from inferdock.domain.errors import ConfigError
+from inferdock.telemetry.logs import EventLog
+
+
+class Tier(Protocol):
+    """Finds what means the same (``semantic_tier.SemanticTier``)."""
+
+    state: str
+    problem: str
+
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def fast_tokens(self) -> int: ...
+    def __len__(self) -> int: ...
+    async def start(self) -> None: ...
+    def close(self) -> None: ...
+    def has(self, partition: bytes) -> bool: ...
+    async def look(self, partition: bytes, text: str, limits: Limits) -> Match: ...
+    async def vector_of(self, text: str) -> bytes | None: ...
+    def insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None: ...
+    def remove(self, partition: bytes, key: bytes) -> None: ...
+    def clear(self) -> None: ...
+    async def similarity(self, one: str, other: str) -> float | None: ...
+
+
+class Remote(SharedStore, Protocol):
+    """Entries that all gateways share (``redis_store.RedisStore``)."""
+
+    @property
+    def up(self) -> bool:
+        """It is worth asking."""
+
+    async def close(self) -> None:
+        """Let its connections go."""
+
+
+class ResponseCache:
+    """See the module's first lines.
+
+    Attributes:
+        epochs: of flushes.
+        memory: this process's entries.
+        tier: None where only equal requests hit.
+        remote: None without Redis.
+        looked: told how long a look-up took, by tier.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: MemoryStore,
+        epochs: Epochs,
+        tier: Tier | None,
+        remote: Remote | None,
+        fingerprint: str,
+        log: EventLog,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """``fingerprint``: of the embedding model, known before it is loaded; "" without one."""
+        self.memory = memory
+        self.epochs = epochs
+        self.tier = tier
+        self.remote = remote
+        self.fingerprint = fingerprint
+        self._log = log
+        self._wall = wall_clock
+        self._clock = clock
+        self._audits: dict[float, Audit] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.looked: Callable[[str, float], None] = lambda tier, seconds: None
+
+    # -- Life ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load the embedding model in the background."""
+        if self.tier is not None:
+            self._go_on(self._load(self.tier))
+
+    async def _load(self, tier: Tier) -> None:
+        try:
+            await tier.start()
+        except ConfigError as exc:
+            self._log.event("error", "semantic cache is off, only equal requests hit", reason=str(exc))
+        except Exception as exc:
+            self._log.event("error", "semantic cache is off, only equal requests hit", reason=repr(exc)[:500])
+        else:
+            self._log.event("info", "semantic cache ready", max_tokens=tier.fast_tokens)
+
+    async def close(self) -> None:
+        """End everything that goes on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.tier is not None:
+            self.tier.close()
+        if self.remote is not None:
+            await self.remote.close()
+
+    def _go_on(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- Look-ups --------------------------------------------------------------------------------------------
+
+    def epoch(self, tenant: str, model: str) -> str:
+        """Of the flushes that count for entries of this tenant and model."""
+        return self.epochs.of(tenant, model)
+
+    def get(self, key: bytes) -> Entry | None:
+        """An answer to this very request, from memory."""
+        return self.memory.get(key)
+
+    def must_look(self, question: Question) -> bool:
+        """:meth:`find` may find something that :meth:`get` has not."""
+        if self.remote is not None and self.remote.up:
+            return True
+        tier = self.tier
+        return question.text is not None and tier is not None and tier.ready and tier.has(question.partition)
+
+    async def find(self, question: Question) -> Found:
+        """What Redis has, then what means the same."""
+        if self.remote is not None:
+            began = self._clock()
+            entry = await self._fetch(question.key)
+            self.looked("redis", self._clock() - began)
+            if entry is not None:
+                return Found(entry, "exact", 1.0)
+        if question.text is None or self.tier is None or not self.tier.ready:
+            return Found()
+        return await self._similar(question, question.text, self.tier)
+
+    async def _similar(self, question: Question, text: str, tier: Tier) -> Found:
+        began = self._clock()
+        match = await tier.look(question.partition, text, self.limits(question))
+        entry = None
+        if match.key is not None:
+            entry = self.memory.get(match.key) or await self._fetch(match.key)
+            if entry is None or entry.partition != question.partition:
+                tier.remove(question.partition, match.key)
+                entry = None
+        self.looked("semantic", self._clock() - began)
+        return Found(entry, "semantic", match.score, match)
+
+    async def _fetch(self, key: bytes) -> Entry | None:
+        if self.remote is None:
+            return None
+        entry = await self.remote.get(key)
+        if (
+            entry is None
+            or entry.epoch != self.epochs.of(entry.tenant, entry.model)
+            or entry.expires_at <= self._wall()
+        ):
+            return None
+        self.memory.put(entry)
+        return entry
+
+    def limits(self, question: Question) -> Limits:
+        """What similarity must reach, with what the audit has to say about it."""
+        audit, now = self.audit(question.wrong_bound), self._clock()
+
+        def tightened(entries: int, threshold: float) -> float | None:
+            action = audit.action(question.model, size_class(entries), question.partition, now)
+            return None if action.kind == "exact" else action.threshold(threshold)
+
+        return Limits(question.threshold, tightened)
+
+    def audit(self, bound: float) -> Audit:
+        """The counts of wrong hits under this bound."""
+        audit = self._audits.get(bound)
+        if audit is None:
+            audit = self._audits[bound] = Audit(Rules(bound=bound))
+        return audit
+
+    @property
+    def audits(self) -> list[Audit]:
+        """All that there are."""
+        return list(self._audits.values())
+
+    def size(self) -> tuple[int, int, int]:
+        """Entries in memory, their bytes, and messages to compare with."""
+        return len(self.memory), self.memory.nbytes, len(self.tier) if self.tier is not None else 0
+
+    # -- Entries ---------------------------------------------------------------------------------------------
+
+    def put(self, entry: Entry, vector: bytes | None) -> None:
+        """Keep an answer; ``vector`` of its text, None where none was made."""
+        self.memory.put(entry)
+        tier = self.tier if entry.text is not None and self.tier is not None and self.tier.ready else None
+        if self.remote is not None:
+            self._go_on(self._share(entry, vector, tier))
+        elif tier is not None and entry.text is not None:
+            tier.insert(entry.partition, entry.key, entry.text, vector, entry.expires_at)
+
+    async def _share(self, entry: Entry, vector: bytes | None, tier: Tier | None) -> None:
+        if tier is not None and entry.text is not None:
+            vector = vector or await tier.vector_of(entry.text)
+            if vector is not None:
+                tier.insert(entry.partition, entry.key, entry.text, vector, entry.expires_at)
+        if self.remote is not None:
+            await self.remote.put(entry, vector)
+
+    def dropped(self, entry: Entry) -> None:
+        """Memory has dropped an entry; without Redis it is nowhere else."""
+        if self.remote is None and self.tier is not None and entry.text is not None:
+            self.tier.remove(entry.partition, entry.key)
+
+    async def evict(self, key: bytes) -> bool:
+        """Drop one entry everywhere; False when it was nowhere."""
+        entry = self.memory.remove(key)
+        if self.tier is not None and entry is not None:
+            self.tier.remove(entry.partition, key)
+        there = await self.remote.remove(key) if self.remote is not None else False
+        return entry is not None or there
+
+    async def flush(self, scope: Scope) -> None:
+        """Make all entries of a scope void, here at once, and at all who share the store."""
+        if self.remote is not None:
+            await self.remote.flush(scope)
+        else:
+            self.epochs.bump(scope)
+        self.memory.flush()
+
+    async def remote_stats(self) -> dict[str, object] | None:
+        """What Redis says about itself; None without one, or where it does not answer."""
+        stats = await self.remote.stats() if self.remote is not None else None
+        return None if stats is None else {**asdict(stats), "counts": dict(stats.counts)}

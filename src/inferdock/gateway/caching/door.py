@@ -1,0 +1,370 @@
+"""Where a request meets the cache: bypass, hit, flight under way, or a flight of its own.
+
+The pipeline asks :meth:`Door.plan` while it still may refuse, and calls :meth:`Door.enter` once the request is
+admitted. The door belongs to one process; what processes share is behind the ``ResponseCache``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from inferdock.balance.endpoints import Endpoint, EndpointSet
+from inferdock.cache.canonical import Refusal, read
+from inferdock.cache.directives import opted_out, without_aliases
+from inferdock.cache.entry import Entry, StoredAnswer
+from inferdock.cache.match import Found, Question
+from inferdock.cache.policy import CachePolicy, why_not
+from inferdock.cache.response_cache import ResponseCache
+from inferdock.cache.scope import exact_key, partition
+from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.errors import RequestError, unavailable
+from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.caching.background import Background
+from inferdock.gateway.caching.flight import Flight
+from inferdock.gateway.caching.metrics import CacheMetrics
+from inferdock.gateway.caching.operations import Operations
+from inferdock.gateway.caching.plan import Bypass, Plan, Terms
+from inferdock.gateway.caching.rider import Rider
+from inferdock.gateway.exchange import Exchange
+from inferdock.gateway.http_server import Request
+from inferdock.gateway.waiting_room import WaitingRoom
+from inferdock.telemetry.logs import EventLog
+
+if TYPE_CHECKING:
+    from inferdock.config.settings import CacheSettings, GatewaySettings
+
+PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+
+
+class Gate(Protocol):
+    """What the door uses of the pipeline."""
+
+    endpoints: EndpointSet
+    room: WaitingRoom
+
+    def now(self) -> float:
+        """Seconds on a monotonic clock."""
+
+    def generate(self, ask: Ask, flight: Flight) -> Exchange:
+        """Begin an exchange whose answer goes to the flight's broadcast."""
+
+    def pass_on(self, ask: Ask) -> None:
+        """Answer without the cache; the request is counted as in flight already."""
+
+    def closed(self, rider: Rider) -> None:
+        """A request has ended: books, and one less in flight."""
+
+
+class Door:
+    """See the module's first lines."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        cache: ResponseCache,
+        settings: CacheSettings,
+        gateway: GatewaySettings,
+        metrics: CacheMetrics,
+        log: EventLog,
+        loop: asyncio.AbstractEventLoop,
+        wall_clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """``chance`` gives numbers from 0 to 1: for jitter, sampling, and the look at a canary's entries."""
+        self._gate = gate
+        self.cache = cache
+        self.metrics = metrics
+        self._log = log
+        self.loop = loop
+        self.wall = wall_clock
+        self._chance = chance
+        self._flights: dict[tuple[bytes, bool], Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(self, metrics=metrics, log=log, chance=chance)
+        self.configure(settings, gateway)
+
+    def configure(self, settings: CacheSettings, gateway: GatewaySettings) -> None:
+        """Use these from now on."""
+        self.settings = settings
+        self._models = gateway.models
+        self._terms: dict[str, Terms | None] = {}
+
+    # -- Before admission ------------------------------------------------------------------------------------
+
+    def terms(self, model: str) -> Terms | None:
+        """How a model uses the cache, None when it does not."""
+        if model not in self._terms:
+            if len(self._terms) > 4096:
+                self._terms.clear()
+            self._terms[model] = self._make_terms(model)
+        return self._terms[model]
+
+    def _make_terms(self, model: str) -> Terms | None:
+        common, route = self.settings, self._models.get(model)
+        own = route.cache if route is not None else None
+
+        def chosen(name: str) -> object:
+            value = getattr(own, name) if own is not None else None
+            return getattr(common, name) if value is None else value
+
+        if not chosen("enabled"):
+            return None
+        return Terms(
+            policy=CachePolicy(
+                any_temperature=bool(chosen("any_temperature")),
+                semantic=bool(chosen("semantic")),
+                max_messages=common.max_messages,
+                max_prompt_bytes=common.max_prompt_bytes,
+                max_answer_bytes=common.max_answer_bytes,
+            ),
+            threshold=float(chosen("threshold")),  # type: ignore[arg-type]
+            ttl_s=float(chosen("ttl_s")),  # type: ignore[arg-type]
+            ttl_jitter=common.ttl_jitter,
+            wrong_bound=float(chosen("wrong_bound")),  # type: ignore[arg-type]
+        )
+
+    def plan(self, request: Request, named: Mapping[bytes, bytes], model: str, tenant: str) -> Plan | Bypass | None:
+        """What the cache makes of a request; None when its model or route does not use the cache.
+
+        Raises:
+            RequestError: 400, a field of the body that is for the cache is wrong.
+        """
+        if request.method != b"POST" or request.path not in PATHS:
+            return None
+        terms = self.terms(model)
+        if terms is None:
+            return None
+        canonical = read(request.body, request.path)
+        if isinstance(canonical, Refusal):
+            return Bypass(canonical.reason, request.body)
+        directives = opted_out(named.get(b"cache-control"), named.get(b"pragma"), canonical.body)
+        body = without_aliases(request.body) if canonical.aliased else request.body
+        if directives.no_store and not directives.only_if_cached:
+            return Bypass(directives.reason, body)
+        reason = why_not(canonical, terms.policy)
+        if not reason and request.target != request.path:
+            reason = "query"
+        if not reason and canonical.stream and request.http10:
+            reason = "http10"
+        spec = None if reason else self._likely(model, named.get(b"x-session-id"))
+        if spec is None or not (spec.digest or spec.revision):
+            return Bypass(reason or "revision", body)
+        identity = _identity(spec)
+        return Plan(
+            request=canonical,
+            directives=directives,
+            terms=terms,
+            body=body,
+            tenant=tenant,
+            identity=identity,
+            key=exact_key(tenant, identity, canonical),
+            partition=partition(tenant, identity, canonical, self.cache.fingerprint),
+            epoch=self.cache.epoch(tenant, model),
+        )
+
+    def _likely(self, model: str, session: bytes | None) -> EndpointSpec | None:
+        """An endpoint of the revision that would get this request, as far as can be said before it is chosen."""
+        return self._gate.endpoints.likely(model, session, self._chance())
+
+    # -- After admission -------------------------------------------------------------------------------------
+
+    def enter(self, ask: Ask, plan: Plan | Bypass) -> None:
+        """Answer an admitted request."""
+        if isinstance(plan, Bypass):
+            self.metrics.bypassed(ask.model, plan.reason)
+            ask.request.body = plan.body
+            ask.answer.extra = [*ask.answer.extra, *_bypass_headers(plan.reason)]
+            self._gate.pass_on(ask)
+            return
+        ask.request.body = plan.body
+        rider = Rider(self, ask)
+        if self._serve_known(rider, plan):
+            return
+        if plan.directives.only_if_cached and not self.cache.must_look(plan.question(ask.model)):
+            self._refuse_uncached(rider)
+            return
+        flight = None if plan.directives.no_cache else self._under_way(plan, rider.stream)
+        if flight is not None:
+            flight.join(rider)
+            return
+        self._take_off(Flight(self, plan, ask), rider)
+
+    def _serve_known(self, rider: Rider, plan: Plan) -> bool:
+        began = self._gate.now()
+        entry = None if plan.directives.no_cache else self.cache.get(plan.key)
+        self.metrics.looked("exact", self._gate.now() - began)
+        if entry is None or not self._acceptable(entry, plan):
+            return False
+        self._serve(rider, plan, Found(entry=entry, tier="exact", score=1.0))
+        return True
+
+    def _acceptable(self, entry: Entry, plan: Plan) -> bool:
+        return plan.directives.may_serve(
+            created_at=entry.created_at, expires_at=entry.expires_at, now=self.wall()
+        ) and entry.epoch == self.cache.epoch(entry.tenant, entry.model)
+
+    def _serve(self, rider: Rider, plan: Plan, found: Found) -> None:
+        entry = found.entry
+        assert entry is not None
+        rider.cache = "hit"
+        answer = entry.answer
+        self.metrics.hit(rider.model, found.tier, answer, entry.duration_s)
+        age_s = max(0, int(self.wall() - entry.created_at))
+        lines = b"x-inferdock-cache: hit\r\nx-inferdock-cache-tier: %b\r\nx-inferdock-cache-score: %.4f\r\nage: %d\r\n"
+        rider.replay(
+            answer,
+            entry.revision,
+            lines % (found.tier.encode(), found.score, age_s),
+            self.settings.replay_tokens_per_s,
+        )
+        if found.tier == "semantic":
+            self._background.served(rider.ask, plan, found)
+
+    def _refuse_uncached(self, rider: Rider) -> None:
+        rider.refuse(
+            RequestError(504, "There is no stored answer, and the request asks for no other.", code="not_cached")
+        )
+
+    # -- Flights ---------------------------------------------------------------------------------------------
+
+    def _under_way(self, plan: Plan, stream: bool) -> Flight | None:
+        """A flight that can serve the request: a stream serves both kinds of clients, a body only those who want it."""
+        for streams in (True,) if stream else (True, False):
+            flight = self._flights.get((plan.key, streams))
+            if flight is not None and flight.joinable:
+                return flight
+        return None
+
+    def _take_off(self, flight: Flight, rider: Rider) -> None:
+        plan = flight.plan
+        flight.join(rider)
+        if not plan.directives.no_cache:
+            self._flights[plan.key, flight.stream] = flight
+        if plan.directives.no_cache or not self.cache.must_look(plan.question(rider.model)):
+            flight.generate()
+            return
+        self._go_on(self._look(flight, plan.question(rider.model)))
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self, flight: Flight, question: Question) -> None:
+        """Redis, then the semantic tier; whatever goes wrong there is a miss."""
+        plan = flight.plan
+        try:
+            found = await self.cache.find(question)
+        except Exception as exc:
+            self._log.event("error", "cache look-up failed", reason=repr(exc)[:500])
+            found = Found()
+        flight.vector = found.vector
+        if found.entry is not None and self._acceptable(found.entry, plan):
+            flight.resolve(lambda rider: self._serve(rider, plan, found))
+        elif plan.directives.only_if_cached:
+            flight.resolve(self._refuse_uncached)
+        else:
+            self._background.missed(flight.ask, plan, found)
+            flight.generate()
+
+    def depart(self, flight: Flight, ask: Ask) -> Exchange:
+        """Begin the generation of a flight."""
+        return self._gate.generate(ask, flight)
+
+    def land(self, flight: Flight, answer: StoredAnswer | None) -> None:
+        """A flight is over."""
+        place = (flight.plan.key, flight.stream)
+        if self._flights.get(place) is flight:
+            del self._flights[place]
+        if answer is not None and not flight.plan.directives.no_store:
+            self.store(flight, answer)
+
+    def store(self, flight: Flight, answer: StoredAnswer) -> Entry | None:
+        """Keep the answer of a flight; None when it is not known what gave it."""
+        plan, exchange = flight.plan, flight.exchange
+        endpoint = exchange.endpoint if exchange is not None else None
+        if endpoint is None:
+            return None
+        identity = _identity(endpoint.spec)
+        moved = identity != plan.identity
+        now = self.wall()
+        ttl_s = min(plan.terms.ttl_s, plan.directives.ttl_s or plan.terms.ttl_s)
+        key = exact_key(plan.tenant, identity, plan.request) if moved else plan.key
+        where = partition(plan.tenant, identity, plan.request, self.cache.fingerprint) if moved else plan.partition
+        entry = Entry(
+            key=key,
+            partition=where,
+            text=plan.text,
+            answer=answer,
+            tenant=plan.tenant,
+            model=endpoint.spec.model,
+            revision=endpoint.spec.revision,
+            epoch=plan.epoch,
+            created_at=now,
+            expires_at=now + ttl_s * (1 - plan.terms.ttl_jitter * self._chance()),
+            duration_s=self._gate.now() - flight.began_at,
+        )
+        self.cache.put(entry, flight.vector)
+        return entry
+
+    def go_alone(self, rider: Rider) -> None:
+        """The shared answer is of no use to this client."""
+        self._gate.pass_on(rider.ask)
+
+    # -- Surroundings of background work ---------------------------------------------------------------------
+
+    def endpoints_of(self, model: str) -> list[Endpoint]:
+        """All endpoints of a model."""
+        return list(self._gate.endpoints.of_model(model))
+
+    def waiting(self, model: str) -> int:
+        """Requests that wait for a replica."""
+        return self._gate.room.all_waiting().get(model, 0)
+
+    # -- Owner of riders -------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Seconds on a monotonic clock."""
+        return self._gate.now()
+
+    def closed(self, rider: Rider) -> None:
+        """A request has ended."""
+        self.metrics.closed(rider)
+        self._gate.closed(rider)
+
+    def turn_all_away(self) -> None:
+        """The drain's deadline has passed: nobody waits for a look-up any longer."""
+        error = unavailable("This gateway has shut down.", code="draining", retry_after_s=1)
+        for flight in list(self._flights.values()):
+            flight.refuse(error)
+
+    def start(self) -> None:
+        """Begin what goes on in the background; requests do not wait for it."""
+        self.cache.looked = self.metrics.looked
+        self.metrics.read_size = self.cache.size
+        self.cache.start()
+        self._go_on(self._background.run())
+
+    async def operate(self, name: str, body: bytes) -> bytes:
+        """Answer a question of ``inferdock cache``; see :class:`Operations` for what it raises."""
+        return await Operations(self).answer(name, body)
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.cache.close()
+
+
+def _identity(spec: EndpointSpec) -> str:
+    return f"{spec.model}\n{spec.identity}"
+
+
+def _bypass_headers(reason: str) -> list[tuple[bytes, bytes]]:
+    return [(b"x-inferdock-cache", b"bypass"), (b"x-inferdock-cache-reason", reason.encode())]
