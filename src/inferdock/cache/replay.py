@@ -36,7 +36,7 @@ def json_body(answer: StoredAnswer, *, request_id: bytes, created: int) -> bytes
     tail = {
         "service_tier": None,
         "system_fingerprint": answer.system_fingerprint,
-        "usage": _usage(answer) | {"completion_tokens_details": None},
+        "usage": _usage(answer, whole=True),
     }
     end = {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None}
     if answer.kind == "chat":
@@ -79,12 +79,14 @@ def _head(answer: StoredAnswer, request_id: bytes, created: int, *, streamed: bo
     }
 
 
-def _usage(answer: StoredAnswer) -> dict[str, Any]:
+def _usage(answer: StoredAnswer, *, whole: bool) -> dict[str, Any]:
+    details = {"completion_tokens_details": None} if whole else {}
     return {
         "prompt_tokens": answer.prompt_tokens,
         "total_tokens": answer.prompt_tokens + answer.output_tokens,
         "completion_tokens": answer.output_tokens,
         "prompt_tokens_details": {"cached_tokens": answer.prompt_tokens},
+        **details,
         "response_cached": True,
     }
 
@@ -122,7 +124,7 @@ def _stream(answer: StoredAnswer, request_id: bytes, created: int, size: int, *,
     end = head | {"choices": [_choice(answer, {"content": ""}, ended=True)]}
     out.append(_event(end if include_usage else end | fingerprint))
     if include_usage:
-        out.append(_event(head | {"choices": [], "usage": _usage(answer)} | fingerprint))
+        out.append(_event(head | {"choices": [], "usage": _usage(answer, whole=False)} | fingerprint))
     out.append(DONE)
     return out
 

@@ -114,6 +114,19 @@ def test_a_share_that_is_surely_low_enough_sinks_the_threshold_step_by_step_to_t
     assert scene.kind() == "normal"
 
 
+def test_a_wrong_hit_does_not_sink_the_threshold_even_while_the_share_is_low() -> None:
+    scene = Scene(Rules(bound=0.3, min_samples=10, turn=1, min_wrong=1000, max_steps=8))
+    scene.take("x" * 20)
+    raised = scene.threshold(0.8)
+    while scene.threshold(0.8) == raised:
+        scene.take(".")
+    sinking = scene.threshold(0.8)
+    scene.take("x")
+    assert scene.threshold(0.8) == sinking
+    scene.take(".")
+    assert scene.threshold(0.8) < sinking
+
+
 @pytest.mark.parametrize("bound", [0.003, 0.0005])
 def test_however_low_the_bound_enough_right_hits_bring_the_usual_threshold_back(bound: float) -> None:
     scene = Scene(Rules(bound=bound, min_wrong=9))
