@@ -83,7 +83,7 @@ class Embedder:
         folder = folder or minilm.weights_folder()
         tokens = minilm.tokenizer_file(folder)
         model = minilm.model_file(folder, cache_dir or minilm.default_model_cache())
-        return cls(_session(model), _tokenizer(tokens), fingerprint=_fingerprint())
+        return cls(_session(model), _tokenizer(tokens), fingerprint=fingerprint())
 
     def token_count(self, text: str) -> int:
         """Tokens of a text, the two marks included.
@@ -107,7 +107,7 @@ class Embedder:
         return vector
 
     def calibrate(
-        self, budget_s: float = 0.005, *, reserve_s: float = 0.0006, clock: Callable[[], float] = time.perf_counter
+        self, budget_s: float = 0.005, *, reserve_s: float = 0.0005, clock: Callable[[], float] = time.perf_counter
     ) -> int:
         """Measure up to which length a look-up keeps its time, and note it in ``fast_tokens``. Takes half a second.
 
@@ -188,7 +188,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         ) from error
 
 
-def _fingerprint() -> str:
+def fingerprint() -> str:
     """Patch releases of the runtime are taken to compute alike, others not."""
     runtime = ".".join(onnxruntime.__version__.split(".")[:2])
     parts = (minilm.MODEL_SHA256, minilm.TOKENIZER_SHA256, f"onnxruntime-{runtime}", "mean-l2")

@@ -34,13 +34,13 @@ def default_model_cache() -> Path:
     return default_cache_dir(os.environ) / "embedder"
 
 
-def weights_folder() -> Path:
-    """The folder of the installed package, found without importing it.
+def weights_folder(package: str = PACKAGE) -> Path:
+    """The folder in the installed package, found without importing it.
 
     Raises:
         ConfigError: it is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(package)
     places = spec.submodule_search_locations if spec else None
     if not places:
         raise ConfigError("The embedding model is not installed.", cure=_CURE)

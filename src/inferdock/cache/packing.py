@@ -1,6 +1,6 @@
 """A vector in 384 bytes, as stores keep it and the index searches it: only its direction counts.
 
-The largest number becomes 127 or -127. A cosine moves by less than 0.002 through it, mostly by less than 0.0005.
+The largest number becomes 127 or -127. A cosine moves by less than 0.0012 through it in 99 of 100 pairs.
 """
 
 from __future__ import annotations

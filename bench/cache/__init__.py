@@ -1,0 +1,1 @@
+"""What the response cache costs and how well it judges."""
