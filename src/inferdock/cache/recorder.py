@@ -115,18 +115,23 @@ class _Draft:
             raise Unfit("another choice than the first, or more after its end")
         _nothing_else(choice, _CHOICE_FIELDS[field])
         if field == "text":
-            self._add(choice.get("text"), self.text)
+            self._add(choice.get("text", b""), self.text)
         else:
-            self._take_message(choice.get(field))
+            self._take_message(choice.get(field), whole=field == "message")
         finish, stop = choice.get("finish_reason"), choice.get("stop_reason")
         if finish is not None:
             if finish not in COMPLETE or type(stop) not in (str, int, type(None)):
                 raise Unfit("not ended well")
             self.finish_reason, self.stop_reason = finish, stop
 
-    def _take_message(self, message: object) -> None:
-        if type(message) is not dict or message.get("role") not in (None, "assistant"):
-            raise Unfit("no message of the assistant")
+    def _take_message(self, message: object, *, whole: bool) -> None:
+        if type(message) is not dict:
+            raise Unfit("no message")
+        role = message.get("role")
+        if role != "assistant" and (whole or role is not None):
+            raise Unfit("another role")
+        if whole and "content" not in message:
+            raise Unfit("no content")
         _nothing_else(message, _MESSAGE_FIELDS)
         for name in REASONING_FIELDS:
             if message.get(name) is not None:

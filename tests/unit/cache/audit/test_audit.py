@@ -115,11 +115,12 @@ def test_a_share_that_is_surely_low_enough_sinks_the_threshold_step_by_step_to_t
 
 
 def test_a_wrong_hit_does_not_sink_the_threshold_even_while_the_share_is_low() -> None:
-    scene = Scene(Rules(bound=0.3, min_samples=10, turn=1, min_wrong=1000, max_steps=8))
-    scene.take("x" * 20)
+    scene = Scene(Rules(bound=0.3, min_samples=10, turn=1, min_wrong=1000, max_steps=19))
+    scene.take("x" * 40)
     raised = scene.threshold(0.8)
     while scene.threshold(0.8) == raised:
         scene.take(".")
+    scene.take("." * 9)
     sinking = scene.threshold(0.8)
     scene.take("x")
     assert scene.threshold(0.8) == sinking
