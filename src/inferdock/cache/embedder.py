@@ -20,7 +20,7 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from inferdock.cache import minilm
+from inferdock.cache import huge_pages, minilm
 from inferdock.domain.errors import ConfigError
 
 DIMENSIONS: Final = 384
@@ -83,7 +83,11 @@ class Embedder:
         folder = folder or minilm.weights_folder()
         tokens = minilm.tokenizer_file(folder)
         model = minilm.model_file(folder, cache_dir or minilm.default_model_cache())
-        return cls(_session(model), _tokenizer(tokens), fingerprint=fingerprint())
+        before = huge_pages.private_memory()
+        embedder = cls(_session(model), _tokenizer(tokens), fingerprint=fingerprint())
+        embedder.embed(_text(MAX_TOKENS))  # takes what memory the longest text needs
+        huge_pages.join(huge_pages.private_memory() - before)
+        return embedder
 
     def token_count(self, text: str) -> int:
         """Tokens of a text, the two marks included.
@@ -107,14 +111,14 @@ class Embedder:
         return vector
 
     def calibrate(
-        self, budget_s: float = 0.005, *, reserve_s: float = 0.0005, clock: Callable[[], float] = time.perf_counter
+        self, budget_s: float = 0.005, *, reserve_s: float = 0.0005, clock: Callable[[], float] = time.thread_time
     ) -> int:
         """Measure up to which length a look-up keeps its time, and note it in ``fast_tokens``. Takes half a second.
 
         Args:
             budget_s: seconds for a look-up, kept by 95 of 100.
             reserve_s: of these, seconds for searching, and for a processor cache that others have used meanwhile.
-            clock: seconds, from any point on.
+            clock: seconds, from any point on; by default of the processor, so that what else runs just now counts less.
 
         Returns:
             A multiple of 8 up to 256; 0 where not even 8 tokens are fast enough.
@@ -132,7 +136,7 @@ class Embedder:
 
     def _keeps(self, limit_s: float, tokens: int, clock: Callable[[], float]) -> bool:
         """Whether all but the slowest runs of most rounds are in time. What disturbs a round or two does not count."""
-        text = " ".join(itertools.islice(itertools.cycle(_WORDS), tokens - 2))
+        text = _text(tokens)
         self.embed(text)
         slow: list[float] = []
         for _ in range(_ROUNDS):
@@ -159,6 +163,11 @@ class Embedder:
         if self._unknown in tokens:
             raise Unembeddable("The text has a part that the model does not know; all of these look the same to it.")
         return tokens
+
+
+def _text(tokens: int) -> str:
+    """Some text of so many tokens."""
+    return " ".join(itertools.islice(itertools.cycle(_WORDS), tokens - 2))
 
 
 def _tokenizer(path: Path) -> Tokenizer:
