@@ -14,6 +14,7 @@ from pathlib import Path
 from inferdock.app.gateway import build_gateway
 from inferdock.config.settings import (
     BalanceSettings,
+    CacheSettings,
     GatewaySettings,
     KeysSettings,
     LogSettings,
@@ -29,6 +30,7 @@ WITHOUT_KEYS = KeysSettings(check="never")
 
 TRACING_OFF = TracingSettings()
 AS_SHIPPED = BalanceSettings()
+CACHE_OFF = CacheSettings()
 
 
 @dataclass
@@ -81,6 +83,7 @@ async def running_gateway(
     keys: KeysSettings = WITHOUT_KEYS,
     tracing: TracingSettings = TRACING_OFF,
     balance: BalanceSettings = AS_SHIPPED,
+    cache: CacheSettings = CACHE_OFF,
     **settings: object,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway; ``settings`` are fields of ``GatewaySettings``; waits for ``ready`` endpoints (default: all)."""
@@ -90,6 +93,7 @@ async def running_gateway(
         keys=keys,
         tracing=tracing,
         balance=balance,
+        cache=cache,
         log=LogSettings(level="debug"),
         drain_timeout_s=drain_timeout_s,
     )

@@ -70,6 +70,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    partition: bytes
     text: str
     expires_at: float
 
@@ -108,9 +109,9 @@ class SemanticTier:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
         self._embedder: Embedding | None = None
         self._looking = self._inserting = 0
-        self._texts: dict[tuple[bytes, bytes], _Known] = {}
+        self._texts: dict[bytes, _Known] = {}
         self._forms: dict[bytes, bytes] = {}
-        self._expiries: list[tuple[float, bytes, bytes]] = []
+        self._expiries: list[tuple[float, bytes]] = []
         self.state = "loading"
         self.problem = ""
 
@@ -185,7 +186,7 @@ class SemanticTier:
             return Match()
         same = self._forms.get(surface_key(partition, self._surface_form(text)))
         if same is not None:
-            stored = self._texts[partition, same].text
+            stored = self._texts[same].text
             return Match(same, 1.0, "surface", "", same, stored, limits.threshold, entries)
         threshold = limits.tightened(entries, self._threshold(limits.threshold, entries))
         if threshold is None:
@@ -205,7 +206,7 @@ class SemanticTier:
         if best is None:
             return Match(vector=packed)
         key, score = best
-        stored = self._texts[partition, key].text
+        stored = self._texts[key].text
         verdict = self._guard.judge(text, stored, score, threshold=min(threshold, 1.0))
         served = key if verdict.served else None
         return Match(
@@ -216,7 +217,7 @@ class SemanticTier:
 
     def insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None:
         """Remember a message; without a vector one is made."""
-        if self._embedder is None or self._inserting >= MAX_INSERTS_WAITING:
+        if (self._embedder is None and vector is None) or self._inserting >= MAX_INSERTS_WAITING:
             return
         self._inserting += 1
         self._thread.submit(self._do_insert, partition, key, text, vector, expires_at)
@@ -253,48 +254,48 @@ class SemanticTier:
         self._do_expire()
         if expires_at <= self._wall():
             return
-        self._do_remove(partition, key)
+        self._do_remove(key)
         packed = self.embed(text) if vector is None else vector
         if packed is None:
             return
         while len(self._texts) >= self._max_entries:
-            self._do_remove(*next(iter(self._texts)))
+            self._do_remove(next(iter(self._texts)))
         try:
             self._index.add(partition, key, packed)
         except ValueError:  # it came from a store, and is damaged
             return
-        self._texts[partition, key] = _Known(text, expires_at)
+        self._texts[key] = _Known(partition, text, expires_at)
         self._forms[surface_key(partition, self._surface_form(text))] = key
-        heapq.heappush(self._expiries, (expires_at, partition, key))
+        heapq.heappush(self._expiries, (expires_at, key))
         if len(self._expiries) > 2 * len(self._texts) + 1024:  # most of them were removed before their time
-            self._expiries = [(known.expires_at, *place) for place, known in self._texts.items()]
+            self._expiries = [(known.expires_at, key) for key, known in self._texts.items()]
             heapq.heapify(self._expiries)
 
-    def remove(self, partition: bytes, key: bytes) -> None:
+    def remove(self, key: bytes) -> None:
         """Forget a message."""
-        self._thread.submit(self._do_remove, partition, key)
+        self._thread.submit(self._do_remove, key)
 
     def clear(self) -> None:
         """Forget all."""
         self._thread.submit(self._do_clear)
 
     def _do_clear(self) -> None:
-        for partition, key in list(self._texts):
-            self._do_remove(partition, key)
+        for key in list(self._texts):
+            self._do_remove(key)
 
-    def _do_remove(self, partition: bytes, key: bytes) -> None:
-        known = self._texts.pop((partition, key), None)
+    def _do_remove(self, key: bytes) -> None:
+        known = self._texts.pop(key, None)
         if known is None:
             return
-        self._index.remove(partition, key)
-        form = surface_key(partition, self._surface_form(known.text))
+        self._index.remove(known.partition, key)
+        form = surface_key(known.partition, self._surface_form(known.text))
         if self._forms.get(form) == key:
             del self._forms[form]
 
     def _do_expire(self) -> None:
         now = self._wall()
         while self._expiries and self._expiries[0][0] <= now:
-            _, partition, key = heapq.heappop(self._expiries)
-            known = self._texts.get((partition, key))
+            _, key = heapq.heappop(self._expiries)
+            known = self._texts.get(key)
             if known is not None and known.expires_at <= now:  # it may have been stored anew
-                self._do_remove(partition, key)
+                self._do_remove(key)

@@ -18,7 +18,7 @@ from inferdock.gateway.admin import endpoint_spec
 
 @click.command()
 @config_file_option
-@click.option("--replica", "replicas", multiple=True, metavar="MODEL=URL", help="A replica to send requests to.")
+@click.option("--replica", "replicas", multiple=True, metavar="MODEL[@REVISION]=URL", help="A replica to send requests to.")
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port for clients; 0 takes any free one.")
 @click.option("--admin-port", type=int, help="Port of the admin API on 127.0.0.1; 0 takes any free one.")
@@ -41,9 +41,12 @@ def gateway(
 ) -> None:
     """Run the gateway alone, in front of given replicas. SIGHUP reads the configuration again, SIGTERM drains.
 
+    The response cache needs the revision: only then is it sure that a release gets no old answers.
+
     \b
     Example:
       inferdock gateway --port 8080 --replica my-model=http://127.0.0.1:8001 --replica my-model=http://127.0.0.1:8002
+      inferdock gateway --replica my-model@v3=http://127.0.0.1:8001
     """
     flags = {
         "gateway.host": ("--host", host),
@@ -63,10 +66,13 @@ def gateway(
 
 
 def _parse_replica(index: int, text: str) -> EndpointSpec:
-    model, equals, url = text.partition("=")
-    if not equals or not model:
-        raise ConfigError(f"--replica {text} is not MODEL=URL.", cure="For instance my-model=http://127.0.0.1:8001.")
+    named, equals, url = text.partition("=")
+    model, at, revision = named.rpartition("@") if "@" in named else (named, "", "")
+    if not equals or not model or (at and not revision):
+        raise ConfigError(
+            f"--replica {text} is not MODEL[@REVISION]=URL.", cure="For instance my-model@v3=http://127.0.0.1:8001."
+        )
     try:
-        return endpoint_spec(f"replica-{index}", url, model, "")
+        return endpoint_spec(f"replica-{index}", url, model, revision)
     except RequestError as exc:
         raise ConfigError(f"--replica {text}: {exc.message}") from exc

@@ -24,16 +24,14 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, Lease
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.answer import Outlet
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.attempt import Attempt, upstream_head
-from inferdock.gateway.http_server import Request
-from inferdock.gateway.limits import Admission
 from inferdock.gateway.metrics import GatewayMetrics, RevisionCells
 from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
 from inferdock.gateway.rest_request import RestRequest
 from inferdock.gateway.upstream import NOT_READ, SILENT, UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
-from inferdock.keys.key import Key
-from inferdock.telemetry.tracing import AttemptFacts, Trace
+from inferdock.telemetry.tracing import AttemptFacts
 from inferdock.wire.continuation import Continuation, ResumeMode
 from inferdock.wire.http1 import ResponseHead
 from inferdock.wire.openai import RequestFields, Usage
@@ -115,30 +113,29 @@ class Exchange:
     def __init__(
         self,
         around: Surroundings,
-        request: Request,
+        ask: Ask,
         answer: Outlet,
         *,
-        request_id: bytes,
-        route: str,
-        model: str,
         fields: RequestFields,
         body: bytes,
         drop_usage: bool,
-        resume_mode: ResumeMode = ResumeMode.NONE,
-        wanted: Wanted,
-        priority: int = 0,
-        deadline: float = math.inf,
-        admission: Admission,
-        key: Key,
+        resume_mode: ResumeMode,
         over: Callable[[Exchange], None],
-        trace: Trace | None = None,
     ) -> None:
-        """``body`` is what the replica gets; ``drop_usage``: we asked for the usage event, the client did not.
+        """Nothing is sent yet.
 
-        ``over`` is called once, when it has ended.
+        Args:
+            around: the gateway.
+            ask: the request.
+            answer: where the answer goes.
+            fields, body: as the replica gets them.
+            drop_usage: we asked for the usage event, the client did not.
+            resume_mode: how a stream goes on elsewhere.
+            over: called once, when the exchange has ended.
         """
         self._around = around
         self._over = over
+        request = ask.request
         self._target = request.target
         self._body = body
         self._drop_usage = drop_usage
@@ -154,17 +151,17 @@ class Exchange:
         self.answer = answer
         self.paused = False
         self.request = request
-        self.request_id = request_id
-        self.route = route
-        self.model = model
+        self.request_id = ask.request_id
+        self.route = ask.route
+        self.model = ask.model
         self.fields = fields
         self.resume_mode = resume_mode
-        self.wanted = wanted
-        self.priority = priority
-        self.deadline = deadline
-        self.admission = admission
-        self.key = key
-        self.trace = trace
+        self.wanted = ask.wanted
+        self.priority = ask.priority
+        self.deadline = ask.deadline
+        self.admission = ask.admission
+        self.key = ask.key
+        self.trace = ask.trace
         self.revision = ""
         self.attempts = 0
         self.resumes = 0

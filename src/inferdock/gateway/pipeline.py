@@ -22,9 +22,9 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError, unavailable
 from inferdock.gateway.answer import Answer, Outlet, respond_error
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.books import Books, Record
-from inferdock.gateway.caching.ask import Ask
 from inferdock.gateway.caching.plan import Bypass, Plan
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
@@ -226,23 +226,7 @@ class Pipeline:
             budget = self._budgets[model] = RetryBudget(self.now())
         budget.request()
         exchange = Exchange(
-            self,
-            request,
-            answer,
-            request_id=ask.request_id,
-            route=ask.route,
-            model=model,
-            fields=fields,
-            body=body,
-            drop_usage=drop_usage,
-            resume_mode=mode,
-            wanted=ask.wanted,
-            priority=ask.priority,
-            deadline=ask.deadline,
-            admission=ask.admission,
-            key=ask.key,
-            trace=ask.trace,
-            over=over,
+            self, ask, answer, fields=fields, body=body, drop_usage=drop_usage, resume_mode=mode, over=over
         )
         self._live.add(exchange)
         exchange.start()

@@ -21,7 +21,7 @@ from inferdock.cache.compare import Outcome, compare
 from inferdock.cache.entry import Entry, StoredAnswer
 from inferdock.cache.match import Found
 from inferdock.cache.response_cache import ResponseCache
-from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.caching.flight import Flight
 from inferdock.gateway.caching.judging import judge_ask, judge_plan, same_answer_body, same_question_body, says_yes
 from inferdock.gateway.caching.metrics import CacheMetrics

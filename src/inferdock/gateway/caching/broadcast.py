@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from inferdock.cache.entry import Kind
+from inferdock.cache.follow import Differs, Skipping
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.caching.rider import AnswerPart, Rider
 from inferdock.gateway.http_server import Listener
@@ -56,6 +58,7 @@ class Broadcast:
         self._finished = finished
         self._lines = lines
         self._splitter = EventSplitter()
+        self._skip: Callable[[bytes], bytes] | None = None
         self._parts: list[AnswerPart] = []
         self._bytes = 0
         self._listener: Listener | None = None
@@ -96,11 +99,43 @@ class Broadcast:
                 self.cut(RequestError(502, f"The answer was cut: {exc}.", kind="server_error"), readable=True)
                 self.leave()
                 return
+            if self._skip is not None:
+                payloads = self._skipped(payloads, self._skip)
             for payload in payloads:
                 self._take(AnswerPart(_event(payload), NO_CHOICES.search(payload) is not None))
         elif data:
             self._take(AnswerPart(data))
         self._hand_on()
+
+    def _skipped(self, payloads: list[bytes], skip: Callable[[bytes], bytes]) -> list[bytes]:
+        try:
+            return [rest for rest in map(skip, payloads) if rest]
+        except Differs as exc:
+            self.cut(RequestError(502, f"The answer was cut: {exc}.", kind="server_error"), readable=True)
+            self.leave()
+            return []
+
+    def go_on(self, kind: Kind, *, text: str, reasoning: str) -> bool:
+        """The source of a stream is lost and another one begins anew: what riders have is taken out of it.
+
+        Returns:
+            False where that is impossible, because the beginning was not kept.
+        """
+        if not self.kept_whole:
+            return False
+        self._splitter = EventSplitter()
+        if self._parts:
+            first = self._parts[0].data.removeprefix(b"data: ").rstrip(b"\n")
+            try:
+                self._skip = Skipping(kind, first=first, text=text, reasoning=reasoning).take
+            except Differs:
+                return False
+        return True
+
+    @property
+    def events(self) -> list[bytes]:
+        """All parts so far, while they are kept."""
+        return [part.data for part in self._parts]
 
     def _take(self, part: AnswerPart) -> None:
         self._parts.append(part)

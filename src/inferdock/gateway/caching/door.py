@@ -22,13 +22,14 @@ from inferdock.cache.response_cache import ResponseCache
 from inferdock.cache.scope import exact_key, partition
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import RequestError, unavailable
-from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.caching.background import Background
 from inferdock.gateway.caching.flight import Flight
 from inferdock.gateway.caching.metrics import CacheMetrics
 from inferdock.gateway.caching.operations import Operations
 from inferdock.gateway.caching.plan import Bypass, Plan, Terms
 from inferdock.gateway.caching.rider import Rider
+from inferdock.gateway.caching.sharing import generate_shared
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.waiting_room import WaitingRoom
@@ -37,6 +38,7 @@ from inferdock.telemetry.logs import EventLog
 if TYPE_CHECKING:
     from inferdock.config.settings import CacheSettings, GatewaySettings
 
+CHORES_S = 1.0
 PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 
 
@@ -142,7 +144,7 @@ class Door:
         canonical = read(request.body, request.path)
         if isinstance(canonical, Refusal):
             return Bypass(canonical.reason, request.body)
-        directives = opted_out(named.get(b"cache-control"), named.get(b"pragma"), canonical.body)
+        directives = opted_out(_all(request, named, b"cache-control"), named.get(b"pragma"), canonical.body)
         body = without_aliases(request.body) if canonical.aliased else request.body
         if directives.no_store and not directives.only_if_cached:
             return Bypass(directives.reason, body)
@@ -248,12 +250,13 @@ class Door:
         if plan.directives.no_cache or not self.cache.must_look(plan.question(rider.model)):
             flight.generate()
             return
-        self._go_on(self._look(flight, plan.question(rider.model)))
+        flight.task = self._go_on(self._look(flight, plan.question(rider.model)))
 
-    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _look(self, flight: Flight, question: Question) -> None:
         """Redis, then the semantic tier; whatever goes wrong there is a miss."""
@@ -270,7 +273,28 @@ class Door:
             flight.resolve(self._refuse_uncached)
         else:
             self._background.missed(flight.ask, plan, found)
+            await self._generate(flight)
+
+    async def _generate(self, flight: Flight) -> None:
+        """Here, or by whichever process was asked the same before."""
+        flights = self.cache.flights
+        if flights is None:
             flight.generate()
+            return
+        try:
+            await generate_shared(flight, flights, lost=self.cache.leader_lost, found=lambda: self._found_late(flight))
+        except Exception as exc:
+            self._log.event("error", "generation not shared", reason=repr(exc)[:500])
+            flight.generate()
+
+    async def _found_late(self, flight: Flight) -> bool:
+        """The answer may have been stored while we were asking who generates it."""
+        entry = await self.cache.fetch(flight.plan.key)
+        if entry is None or not self._acceptable(entry, flight.plan):
+            return False
+        found = Found(entry, "exact", 1.0)
+        flight.resolve(lambda rider: self._serve(rider, flight.plan, found))
+        return True
 
     def depart(self, flight: Flight, ask: Ask) -> Exchange:
         """Begin the generation of a flight."""
@@ -347,8 +371,19 @@ class Door:
         """Begin what goes on in the background; requests do not wait for it."""
         self.cache.looked = self.metrics.looked
         self.metrics.read_size = self.cache.size
+        if self.cache.shared is not None:
+            news = self.cache.shared.news
+            self.metrics.read_connected = lambda: [((), float(news.connected))]
         self.cache.start()
         self._go_on(self._background.run())
+        self._go_on(self._chores())
+
+    async def _chores(self) -> None:
+        """Once a second: memory of what is void is given back, and figures that others count are taken over."""
+        while True:
+            self.cache.memory.sweep()
+            self.metrics.take_over(self.cache.memory.evictions.items(), self.cache.store_failures())
+            await asyncio.sleep(CHORES_S)
 
     async def operate(self, name: str, body: bytes) -> bytes:
         """Answer a question of ``inferdock cache``; see :class:`Operations` for what it raises."""
@@ -364,6 +399,13 @@ class Door:
 
 def _identity(spec: EndpointSpec) -> str:
     return f"{spec.model}\n{spec.identity}"
+
+
+def _all(request: Request, named: Mapping[bytes, bytes], name: bytes) -> bytes | None:
+    """All values of a header that may come several times; they are one list."""
+    if name not in named:
+        return None
+    return b", ".join([value for field, value in request.headers if field == name])
 
 
 def _bypass_headers(reason: str) -> list[tuple[bytes, bytes]]:

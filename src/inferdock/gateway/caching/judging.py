@@ -17,7 +17,7 @@ from inferdock.cache.canonical import Refusal, read
 from inferdock.cache.directives import Directives
 from inferdock.cache.policy import CachePolicy
 from inferdock.gateway.answer import Answer
-from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.caching.plan import Plan, Terms
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.limits import COLUMNS, Limiter

@@ -74,6 +74,12 @@ class CacheMetrics:
             ),
         ]
 
+    def take_over(self, evictions: Iterable[tuple[str, int]], store_failures: int) -> None:
+        """Figures that the stores count themselves; they only grow."""
+        for reason, count in evictions:
+            self.evictions.cell(reason).value = count
+        self.store_errors.cell().value = store_failures
+
     def promoted(self, model: str) -> None:
         """A judge found that a stored answer serves another message."""
         self.promotions.cell(model).value += 1

@@ -98,7 +98,7 @@ class Operations:
                 "problem": tier.problem if tier is not None else "",
                 "max_tokens": tier.fast_tokens if tier is not None else 0,
             },
-            "redis": await cache.remote_stats(),
+            "redis": await cache.shared_stats(),
             "audits": [_audit_row(line) for audit in cache.audits for line in audit.report(now)],
         }
 

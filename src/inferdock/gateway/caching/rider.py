@@ -11,7 +11,7 @@ from inferdock.cache.entry import StoredAnswer
 from inferdock.cache.replay import events, json_body, paced
 from inferdock.domain.errors import RequestError
 from inferdock.gateway.answer import Answer
-from inferdock.gateway.caching.ask import Ask
+from inferdock.gateway.ask import Ask
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.limits import Admission
 from inferdock.keys.key import Key
