@@ -1,9 +1,8 @@
-"""What a semantic look-up costs: embedding by length, search by entries, both together, memory, and how near the
-vectors are to those of the full model.
+"""What a semantic look-up costs: embedding by length, search by entries, both together, memory, agreement.
 
 ``python -m bench.cache.embedding``, one minute. One thread. Times are those of the processor, behind them those of the
-wall clock, which are longer where other programs run on the same cores. Texts and vectors are made up here; the vectors lie in
-clusters as those of questions do. ``--full`` compares with torch, where it is installed.
+wall clock, which are longer where other programs run on the same cores. Texts are made up here, and the vectors that
+are searched lie in clusters around theirs. ``--full`` compares with the model in 32-bit floats, by torch.
 """
 
 from __future__ import annotations
@@ -75,8 +74,9 @@ def _print_search(embedder: Embedder, entries: Iterable[int]) -> None:
         "\nentries        search p50 / p95 ms (wall)      with embedding 48 tokens        add   bytes each   recall@4"
     )
     texts = [text(48, seed=seed) for seed in range(RUNS)]
+    centres = np.array([embedder.embed(words) for words in texts])
     for count in entries:
-        vectors = clustered(count)
+        vectors = clustered(count, centres)
         index = VectorIndex()
         adding = _times(lambda item, index=index: index.add(*item), _named(vectors))
         queries = near(vectors)
@@ -109,11 +109,10 @@ def _by_torch(texts: list[str]) -> Iterator[np.ndarray]:
         yield mean / np.linalg.norm(mean)
 
 
-def clustered(count: int) -> np.ndarray:
-    """Unit vectors about 33 to a cluster, those of one at a cosine of about 0.7."""
+def clustered(count: int, centres: np.ndarray) -> np.ndarray:
+    """Unit vectors, each at a cosine of about 0.8 to one of the centres."""
     random = np.random.default_rng(1)
-    centres = random.standard_normal((max(1, count // 33), 384), dtype=np.float32)
-    vectors = 0.7 * random.standard_normal((count, 384), dtype=np.float32)
+    vectors = (0.75 / np.sqrt(384)) * random.standard_normal((count, 384), dtype=np.float32)
     vectors += centres[random.integers(0, len(centres), count)]
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

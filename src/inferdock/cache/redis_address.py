@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from redis.asyncio import Redis
 from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from inferdock.cache.redis_client import RedisClient
 from inferdock.domain.errors import ConfigError
-
-CONNECT_TIMEOUT_S: Final = 1.0
 
 _CURE: Final = "Write it as redis://HOST:PORT/DB, rediss://HOST:PORT/DB (TLS) or unix:///PATH in `cache.redis.url`."
 _TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
@@ -39,32 +37,25 @@ class RedisAddress:
     scheme: str = field(repr=False)
     options: Mapping[str, Any] = field(repr=False)
 
-    def client(self, *, connections: int, timeout_s: float) -> Redis:
-        """A client that gives raw replies and tries nothing twice; connects when first used.
+    def client(self, *, connections: int, timeout_s: float) -> RedisClient:
+        """A client; connects when first used.
 
         Args:
             connections: open at most; more commands at once wait for one.
-            timeout_s: longest wait for a connection, and for each reply.
+            timeout_s: longest time of a command, with the wait for a connection and for all of its replies.
         """
         pool = BlockingConnectionPool(
             max_connections=connections,
-            timeout=timeout_s,
+            timeout=None,
             connection_class=_CONNECTIONS[self.scheme],
-            socket_timeout=timeout_s,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             driver_info=None,  # CLIENT SETINFO is unknown to Redis 7.0
             **self.options,
         )
-        client = Redis.from_pool(pool)
-        client.response_callbacks.clear()
-        return client
-
-
-async def execute(client: Redis, *words: bytes | str | int) -> Any:
-    """The raw reply to one command; raises what the client raises."""
-    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return RedisClient(pool, timeout_s)
 
 
 def redis_address(url: str, password: str | None = None) -> RedisAddress:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from redis.asyncio import Redis
-
 from inferdock.cache.epochs import MAX_AHEAD_MS, Epochs
-from inferdock.cache.redis_address import execute
+from inferdock.cache.redis_client import RedisClient
 from inferdock.cache.redis_names import Names, fields_of
 
 # A new flush (strict) rises above every number there is, because an entry's epoch is the highest of its scopes'.
@@ -68,7 +66,7 @@ class RedisEpochs:
         self._origin = origin
         self._max_log = max_log
 
-    async def exchange(self, client: Redis, now: float, *, everything: bool = False) -> list[str]:
+    async def exchange(self, client: RedisClient, now: float, *, everything: bool = False) -> list[str]:
         """Redis learns our numbers, we learn its; returns the tags that rose here.
 
         Args:
@@ -78,7 +76,7 @@ class RedisEpochs:
         """
         fresh = self._epochs.unspread()
         told = self._epochs.all() if everything else fresh
-        reply = await execute(client, "EVAL", SCRIPT, 2, *self._arguments(told, fresh, now))
+        reply = await client.execute("EVAL", SCRIPT, 2, *self._arguments(told, fresh, now))
         # What rose in between stays unspread: numbers of a tag only rise.
         return self._epochs.merge(numbers_of(reply))
 

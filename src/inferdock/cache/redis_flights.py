@@ -14,10 +14,8 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from inferdock.cache.codec import Plain, Seal
-from inferdock.cache.redis_address import execute
+from inferdock.cache.redis_client import Command, RedisClient
 from inferdock.cache.redis_lead import END, FAILED, LEASE_S, PIECES, PLACE, RELEASE, Lead, unpack_pieces
 from inferdock.cache.redis_link import RedisLink
 from inferdock.cache.redis_names import Names, fields_of
@@ -26,6 +24,7 @@ from inferdock.cache.redis_store import NAMESPACE
 BEAT_S: Final = 0.25
 """Between two renewals; also the longest time until a leader knows that somebody follows."""
 BEAT_TIMEOUT_S: Final = 0.5
+READ_TIMEOUT_S: Final = 1.0
 BLOCK_S: Final = 0.3
 """Longest wait for pieces until the lease is looked at."""
 MAX_FOLLOWED: Final = 64
@@ -72,7 +71,6 @@ class RedisFlights:
         self._seal = seal
         self._leads: set[Lead] = set()
         self._beating: asyncio.Task[None] | None = None
-        self._reader = link.address.client(connections=MAX_FOLLOWED, timeout_s=BLOCK_S + 1.0)
         self._followed = 0
 
     async def try_lead(self, key: bytes) -> Lead | None:
@@ -110,10 +108,11 @@ class RedisFlights:
         if self._followed >= MAX_FOLLOWED:
             raise LeaderLost("too many")
         self._followed += 1
+        client = self._link.address.client(connections=1, timeout_s=BLOCK_S + READ_TIMEOUT_S)
         try:
             token = await self._join(key)
             self.counts["followed"] += 1
-            async with contextlib.aclosing(self._pieces(key, token)) as pieces:
+            async with contextlib.aclosing(self._pieces(client, key, token)) as pieces:
                 async for piece in pieces:
                     yield piece
         except LeaderLost:
@@ -124,6 +123,7 @@ class RedisFlights:
             raise LeaderLost(type(exc).__name__) from exc
         finally:
             self._followed -= 1
+            await client.close()
 
     async def close(self) -> None:
         """End everything; followers of our flights notice when their leases end."""
@@ -132,9 +132,6 @@ class RedisFlights:
             await asyncio.wait((self._beating,))
         for lead in tuple(self._leads):
             lead.lost()
-        with contextlib.suppress(Exception):  # what is closed may be broken
-            await self._reader.aclose()
-            await self._reader.connection_pool.disconnect()
 
     async def _beat(self) -> None:
         """Renew the leases of all flights until there are none."""
@@ -156,30 +153,29 @@ class RedisFlights:
                     lead.lost()
         self._beating = None
 
-    async def _renew(self, leads: tuple[Lead, ...], client: Redis) -> list[Any]:
-        async with client.pipeline(transaction=False) as pipeline:
-            for lead in leads:
-                keys = (self._names.lease(lead.key), self._names.wanted(lead.key, lead.token))
-                pipeline.execute_command("EVAL", _RENEW, 2, *keys, lead.token, _LEASE_MS)
-            states: list[Any] = await pipeline.execute()
-            return states
+    async def _renew(self, leads: tuple[Lead, ...], client: RedisClient) -> list[Any]:
+        commands: list[Command] = []
+        for lead in leads:
+            keys = (self._names.lease(lead.key), self._names.wanted(lead.key, lead.token))
+            commands.append(("EVAL", _RENEW, 2, *keys, lead.token, _LEASE_MS))
+        return await client.execute_all(commands)
 
     async def _join(self, key: bytes) -> str:
         wanted = self._names.wanted(key, "")
         reply: bytes | None = await self._link.run(
-            lambda client: execute(client, "EVAL", _JOIN, 1, self._names.lease(key), wanted, 10 * _LEASE_MS)
+            lambda client: client.execute("EVAL", _JOIN, 1, self._names.lease(key), wanted, 10 * _LEASE_MS)
         )
         if not reply:
             raise LeaderLost("nobody leads")
         return reply.decode("ascii", "replace")
 
-    async def _pieces(self, key: bytes, token: str) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, client: RedisClient, key: bytes, token: str) -> AsyncGenerator[bytes, None]:
         last, place = _START, 0
         while True:
-            events = await self._read(key, token, last, block=True)
-            if not events and not await self._is_led(key, token):
+            events = await self._read(client, key, token, last, block=True)
+            if not events and not await self._is_led(client, key, token):
                 # Its last words may have come between the two looks.
-                events = await self._read(key, token, last, block=False)
+                events = await self._read(client, key, token, last, block=False)
                 if not events:
                     raise LeaderLost("it is gone")
             for event_id, flat in events:
@@ -194,14 +190,16 @@ class RedisFlights:
                     return
                 last, place = event_id, place + 1
 
-    async def _read(self, key: bytes, token: str, last: bytes, *, block: bool) -> list[tuple[bytes, list[bytes]]]:
+    async def _read(
+        self, client: RedisClient, key: bytes, token: str, last: bytes, *, block: bool
+    ) -> list[tuple[bytes, list[bytes]]]:
         wait = ("BLOCK", int(BLOCK_S * 1000)) if block else ()
         name = self._names.flight(key, token)
-        reply = await execute(self._reader, "XREAD", "COUNT", 64, *wait, "STREAMS", name, last)
+        reply = await client.execute("XREAD", "COUNT", 64, *wait, "STREAMS", name, last)
         return reply[0][1] if reply else []
 
-    async def _is_led(self, key: bytes, token: str) -> bool:
-        return bool(await execute(self._reader, "GET", self._names.lease(key)) == token.encode())
+    async def _is_led(self, client: RedisClient, key: bytes, token: str) -> bool:
+        return bool(await client.execute("GET", self._names.lease(key)) == token.encode())
 
 
 class _Attempt:
@@ -212,10 +210,10 @@ class _Attempt:
         self._name = name
         self._token = token
 
-    async def take(self, client: Redis) -> bool:
-        won = await execute(client, "SET", self._name, self._token, "NX", "PX", _LEASE_MS)
+    async def take(self, client: RedisClient) -> bool:
+        won = await client.execute("SET", self._name, self._token, "NX", "PX", _LEASE_MS)
         if won and not self.waiting:
-            await execute(client, "EVAL", RELEASE, 2, self._name, self._name, self._token, 1)
+            await client.execute("EVAL", RELEASE, 2, self._name, self._name, self._token, 1)
         return bool(won)
 
 

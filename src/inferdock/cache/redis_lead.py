@@ -7,14 +7,13 @@ does not get through ends the sharing: what followers have is then the beginning
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from inferdock.cache.codec import Damaged, Seal
-from inferdock.cache.redis_address import execute
+from inferdock.cache.redis_client import RedisClient
 from inferdock.cache.redis_link import RedisLink
 from inferdock.cache.redis_names import FLIGHT_CONTEXT, Names
 
@@ -170,26 +169,19 @@ class Lead:
                 break
         return batch
 
-    def _append(self, pieces: list[bytes], end: bytes) -> Callable[[Redis], Any]:
+    def _append(self, pieces: list[bytes], end: bytes) -> Callable[[RedisClient], Awaitable[list[Any]]]:
         name = self._names.flight(self.key, self.token)
         data = pack_pieces(pieces, self._place, self.key, self.token, self._seal)
-        place = self._place
-
-        async def append(client: Redis) -> bool:
-            async with client.pipeline(transaction=False) as pipeline:
-                pipeline.execute_command("XADD", name, "*", PLACE, place, PIECES, data, END, end)
-                pipeline.execute_command("EXPIRE", name, AFTERLIFE_S if end else FLIGHT_LIFE_S)
-                await pipeline.execute()
-            return True
-
-        return append
+        add = ("XADD", name, "*", PLACE, self._place, PIECES, data, END, end)
+        expire = ("EXPIRE", name, AFTERLIFE_S if end else FLIGHT_LIFE_S)
+        return lambda client: client.execute_all((add, expire))
 
     async def _release(self) -> None:
         """End the lease, unless somebody has come to follow in the meantime: then serve them first."""
         keys = (self._names.lease(self.key), self._names.wanted(self.key, self.token))
         served = int(self._wanted)
         reply = await self._link.run(
-            lambda client: execute(client, "EVAL", RELEASE, 2, *keys, self.token, served), budget_s=SEND_TIMEOUT_S
+            lambda client: client.execute("EVAL", RELEASE, 2, *keys, self.token, served), budget_s=SEND_TIMEOUT_S
         )
         if reply == 2:
             self._wanted = True  # the task goes on

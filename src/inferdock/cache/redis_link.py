@@ -7,16 +7,16 @@ connection that is just being made is there for the next one. What it still brin
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from inferdock.cache.breaker import Breaker
 from inferdock.cache.redis_address import RedisAddress
+from inferdock.cache.redis_client import RedisClient
 from inferdock.telemetry.logs import EventLog
 
 CONNECTIONS: Final = 8
@@ -71,7 +71,7 @@ class RedisLink:
         """A command would be sent."""
         return self.breaker.ready(self._monotonic())
 
-    async def run(self, command: Callable[[Redis], Awaitable[_T]], *, budget_s: float | None = None) -> _T | None:
+    async def run(self, command: Callable[[RedisClient], Awaitable[_T]], *, budget_s: float | None = None) -> _T | None:
         """What the command brings; None where that is not known in time, whatever the reason.
 
         A command whose caller leaves goes on.
@@ -98,9 +98,7 @@ class RedisLink:
             task.cancel()
         if self._pending:
             await asyncio.wait(self._pending)
-        with contextlib.suppress(Exception):  # an end must not fail for a connection that is gone
-            await self._client.aclose()
-            await self._client.connection_pool.disconnect()
+        await self._client.close()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._pending.discard(task)
@@ -147,6 +145,6 @@ def failure_reason(exc: BaseException) -> str:
         return "password"
     if isinstance(exc, TimeoutError):
         return "slow"
-    if isinstance(exc, (ConnectionError, OSError)):
+    if isinstance(exc, (RedisConnectionError, OSError)):
         return "connection"
     return type(exc).__name__

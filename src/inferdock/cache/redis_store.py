@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
-
-from redis.asyncio import Redis
+from typing import Final
 
 from inferdock.cache.codec import Damaged, Plain, Seal, Unstorable, decode_entry, encode_entry, encode_insert
 from inferdock.cache.entry import Entry
 from inferdock.cache.epochs import Epochs
-from inferdock.cache.redis_address import execute
+from inferdock.cache.redis_client import Command
 from inferdock.cache.redis_epochs import RedisEpochs
 from inferdock.cache.redis_link import RedisLink
 from inferdock.cache.redis_names import (
@@ -37,8 +35,6 @@ MAX_BATCH: Final = 64
 """Look-ups in one command."""
 _TRIM_EVERY: Final = 256
 _PLAIN: Final = Plain()
-
-Command = tuple[Any, ...]
 
 
 class RedisStore:
@@ -123,13 +119,13 @@ class RedisStore:
         if self._log_age_s is not None and self.counts["puts"] % _TRIM_EVERY == 0:
             oldest = int((self._clock() - self._log_age_s) * 1000)
             commands.append(("XTRIM", self._names.log, "MINID", "~", max(oldest, 0)))
-        return await self._link.run(lambda client: _together(client, commands)) is not None
+        return await self._link.run(lambda client: client.execute_all(commands)) is not None
 
     async def remove(self, key: bytes) -> bool:
         """Drop an entry here and tell others; False where they may not have heard of it."""
         fields = (TYPE, REMOVED, ORIGIN, self._origin, KEY, key)
         commands: list[Command] = [("DEL", self._names.entry(key)), self._event(fields)]
-        return await self._link.run(lambda client: _together(client, commands)) is not None
+        return await self._link.run(lambda client: client.execute_all(commands)) is not None
 
     async def flush(self, scope: Scope) -> bool:
         """Make all entries of a scope void: here at once, elsewhere as soon as Redis can tell.
@@ -144,7 +140,7 @@ class RedisStore:
     async def stats(self) -> SharedStats | None:
         """Figures; None where Redis does not answer in time."""
         commands: list[Command] = [("INFO", "memory"), ("DBSIZE",), ("XLEN", self._names.log)]
-        reply = await self._link.run(lambda client: _together(client, commands))
+        reply = await self._link.run(lambda client: client.execute_all(commands))
         if reply is None:
             return None
         info, keys, log_entries = reply
@@ -185,7 +181,7 @@ class RedisStore:
         names = [self._names.entry(key) for key, _ in asked]
         found: list[bytes | None] | None = None
         try:
-            found = await self._link.run(lambda client: execute(client, "MGET", *names))
+            found = await self._link.run(lambda client: client.execute("MGET", *names))
         finally:
             values = found if found is not None and len(found) == len(asked) else [None] * len(asked)
             for (_, answers), value in zip(asked, values, strict=True):
@@ -209,12 +205,3 @@ class RedisStore:
             self.counts["hits"] += 1
             return entry
         return None
-
-
-async def _together(client: Redis, commands: list[Command]) -> list[Any]:
-    """Run commands as one transaction; an error of any is raised."""
-    async with client.pipeline(transaction=True) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = await pipeline.execute()
-        return replies

@@ -8,17 +8,16 @@ cut before we had read it, removals may have been missed, so the listener forget
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from inferdock.cache.codec import Damaged, Plain, Seal, decode_insert
 from inferdock.cache.epochs import Epochs
-from inferdock.cache.redis_address import RedisAddress, execute
+from inferdock.cache.redis_address import RedisAddress
+from inferdock.cache.redis_client import RedisClient
 from inferdock.cache.redis_epochs import RedisEpochs, number_of
 from inferdock.cache.redis_link import failure_reason
 from inferdock.cache.redis_names import (
@@ -117,14 +116,14 @@ class RedisSync:
             except Exception as exc:  # also what a broken reply leads to: this task must outlive it
                 self._lost(exc)
             finally:
-                await _close(client)
+                await client.close()
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, WAITS_S[1])
 
-    async def _begin(self, client: Redis) -> None:
+    async def _begin(self, client: RedisClient) -> None:
         """Exchange flushes, and find the place in the log to go on from."""
         self._told(await self._exchange.exchange(client, self._clock(), everything=True))
-        server = _field(await execute(client, "INFO", "server"), b"run_id")
+        server = _field(await client.execute("INFO", "server"), b"run_id")
         first, newest, length = await self._ends(client)
         if self._last != START and (server != self._server or newest < self._last):
             self._start_over("rereads", newest)
@@ -144,14 +143,15 @@ class RedisSync:
         self.counts[name] += 1
         self._last, self._own_until = START, newest
 
-    async def _follow(self, client: Redis) -> None:
+    async def _follow(self, client: RedisClient) -> None:
         """Tell what the log says, first what is there, then what comes."""
         while True:
+            loading = self._last < self._target
             events = await self._read(client)
             for event_id, fields in events:
                 self._last = event_id
                 self._take(event_id, fields)
-            if self._last < self._target or len(events) == BATCH:
+            if loading:
                 self.progress = (self.progress[0] + len(events), max(self.progress[1], self.progress[0] + len(events)))
             if not self.synced and (not events or self._last >= self._target):
                 self._arrived()
@@ -165,16 +165,16 @@ class RedisSync:
         self.synced = True
         self._log.event("info", "cache log is read", events=self.progress[0])
 
-    async def _read(self, client: Redis) -> list[tuple[Id, list[bytes]]]:
+    async def _read(self, client: RedisClient) -> list[tuple[Id, list[bytes]]]:
         place = f"{self._last[0]}-{self._last[1]}"
         block_ms = int(BLOCK_S * 1000)
-        reply = await execute(client, "XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", self._names.log, place)
+        reply = await client.execute("XREAD", "COUNT", BATCH, "BLOCK", block_ms, "STREAMS", self._names.log, place)
         return [] if not reply else [(_id(event_id), fields) for event_id, fields in reply[0][1]]
 
-    async def _ends(self, client: Redis) -> tuple[Id, Id, int]:
+    async def _ends(self, client: RedisClient) -> tuple[Id, Id, int]:
         """Ids of the first and of the newest event there has been, and how many there are now."""
         try:
-            reply = await execute(client, "XINFO", "STREAM", self._names.log)
+            reply = await client.execute("XINFO", "STREAM", self._names.log)
         except ResponseError as exc:
             if "no such key" not in str(exc):
                 raise
@@ -230,12 +230,6 @@ class RedisSync:
         if reason != self._problem:
             self._problem = reason
             self._log.event("warning", "cache log cannot be read", redis=self._address.shown, reason=reason)
-
-
-async def _close(client: Redis) -> None:
-    with contextlib.suppress(Exception):  # what is closed may be broken
-        await client.aclose()
-        await client.connection_pool.disconnect()
 
 
 def _id(text: bytes) -> Id:

@@ -13,7 +13,7 @@ from inferdock.telemetry.tracing import Trace
 from inferdock.wire.openai import RequestFields
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)  # made by position: one for each request
 class Ask:
     """One request that is to be answered.
 

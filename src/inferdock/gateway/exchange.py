@@ -115,7 +115,6 @@ class Exchange:
         around: Surroundings,
         ask: Ask,
         answer: Outlet,
-        *,
         fields: RequestFields,
         body: bytes,
         drop_usage: bool,

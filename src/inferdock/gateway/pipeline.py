@@ -181,35 +181,35 @@ class Pipeline:
             return
         self._now_in_flight(self.in_flight + 1)
         ask = Ask(
-            request=request,
-            answer=Answer(turn, request_id),
-            request_id=request_id,
-            route=route,
-            model=model,
-            fields=fields,
-            wanted=self._wanted(request, named),
-            priority=-key.priority if fields.priority is UNSET else _priority(fields, key),
-            deadline=_deadline(request, named[TIMEOUT_HEADER]) if TIMEOUT_HEADER in named else math.inf,
-            admission=admission,
-            key=key,
-            trace=self.tracing.begin(named.get(b"traceparent")),
+            request,
+            Answer(turn, request_id),
+            request_id,
+            route,
+            model,
+            fields,
+            key,
+            admission,
+            self._wanted(request, named),
+            -key.priority if fields.priority is UNSET else _priority(fields, key),
+            _deadline(request, named[TIMEOUT_HEADER]) if TIMEOUT_HEADER in named else math.inf,
+            self.tracing.begin(named.get(b"traceparent")),
         )
         if key.limited:
             ask.answer.extra = admission.headers(self.now())
-        if self.door is not None and plan is not None:
-            self.door.enter(ask, plan)
+        if plan is None or self.door is None:
+            self._begin(ask, ask.answer, self.over, False)
         else:
-            self.pass_on(ask)
+            self.door.enter(ask, plan)
 
     def pass_on(self, ask: Ask) -> None:
         """Answer an admitted request by an exchange of its own."""
-        self._begin(ask, ask.answer, over=self.over, share=False)
+        self._begin(ask, ask.answer, self.over, False)
 
     def generate(self, ask: Ask, flight: Flight) -> Exchange:
         """Begin an exchange whose answer goes to all who share it."""
-        return self._begin(ask, flight.broadcast, over=lambda exchange: self._shared_over(exchange, flight), share=True)
+        return self._begin(ask, flight.broadcast, lambda exchange: self._shared_over(exchange, flight), True)
 
-    def _begin(self, ask: Ask, answer: Outlet, *, over: Callable[[Exchange], None], share: bool) -> Exchange:
+    def _begin(self, ask: Ask, answer: Outlet, over: Callable[[Exchange], None], share: bool) -> Exchange:
         """``share``: the usage is wanted in any case, and whoever shares the answer takes it out where it is not."""
         request, fields, model = ask.request, ask.fields, ask.model
         mode = self._resume_mode(request, fields, model)
@@ -225,9 +225,7 @@ class Pipeline:
         if budget is None:
             budget = self._budgets[model] = RetryBudget(self.now())
         budget.request()
-        exchange = Exchange(
-            self, ask, answer, fields=fields, body=body, drop_usage=drop_usage, resume_mode=mode, over=over
-        )
+        exchange = Exchange(self, ask, answer, fields, body, drop_usage, mode, over)
         self._live.add(exchange)
         exchange.start()
         return exchange
