@@ -186,7 +186,8 @@ class RedisSync:
 
     def _take(self, event_id: Id, flat: list[bytes]) -> None:
         fields = fields_of(flat)
-        if fields.get(ORIGIN) == self._origin and event_id > self._own_until:
+        own = fields.get(ORIGIN) == self._origin and fields.get(TYPE) != FLUSHED  # Redis may have raised its number
+        if own and event_id > self._own_until:
             self.counts["own"] += 1
             return
         try:
