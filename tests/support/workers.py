@@ -18,10 +18,10 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferdock.app.workers import build_parent
-from inferdock.config.settings import GatewaySettings, LogSettings, Settings
+from inferdock.config.settings import CacheSettings, GatewaySettings, LogSettings, Settings
 from inferdock.gateway.workers.parent import GatewayParent
 from inferdock.telemetry.logs import EventLog
-from tests.support.gateway import specs
+from tests.support.gateway import CACHE_OFF, specs
 
 
 @dataclass
@@ -67,13 +67,20 @@ class RunningWorkers:
 
 @contextlib.asynccontextmanager
 async def running_workers(
-    urls: Sequence[str], *, workers: int = 2, drain_timeout_s: float = 5.0, read=None, **settings: object
+    urls: Sequence[str],
+    *,
+    workers: int = 2,
+    drain_timeout_s: float = 5.0,
+    read=None,
+    cache: CacheSettings = CACHE_OFF,
+    **settings: object,
 ) -> AsyncIterator[RunningWorkers]:
     """Run a gateway in front of these replicas; ``settings`` are fields of ``GatewaySettings``."""
     log = bytearray()
     whole = Settings(
         gateway=GatewaySettings(port=0, workers=workers, health_interval_s=0.2, **settings),
         log=LogSettings(level="warning"),
+        cache=cache,
         drain_timeout_s=drain_timeout_s,
     )
     loop = asyncio.get_running_loop()

@@ -1,43 +1,19 @@
-"""Puts the response cache together. Loaded by name, and only where a model uses it: it brings numpy, the embedding
-runtime and the Redis client, which other gateways do without."""
+"""Puts the response cache on the path of requests. Loaded by name, and only where a model uses it: it brings numpy, the
+embedding runtime and the Redis client, which other gateways do without."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inferdock.cache.codec import Plain, Seal
-from inferdock.cache.embedder import Embedder, fingerprint
-from inferdock.cache.epochs import Epochs
-from inferdock.cache.guard import Guard, surface_form
-from inferdock.cache.index import IndexSet
-from inferdock.cache.memory_store import MemoryStore
-from inferdock.cache.packing import pack, unpack
-from inferdock.cache.redis_address import redis_address
-from inferdock.cache.redis_flights import LeaderLost, RedisFlights
-from inferdock.cache.redis_link import RedisLink
-from inferdock.cache.redis_store import RedisStore
-from inferdock.cache.redis_sync import RedisSync
-from inferdock.cache.response_cache import ResponseCache, Shared
-from inferdock.cache.sealer import sealer_from_files
-from inferdock.cache.semantic_tier import SemanticTier
-from inferdock.cache.store import Listener
-from inferdock.cache.thresholds import threshold
-from inferdock.domain.errors import ConfigError
+from inferdock.cache.assembly import build_cache
 from inferdock.gateway.caching.door import Door
 from inferdock.gateway.caching.metrics import CacheMetrics
 from inferdock.gateway.pipeline import Pipeline
 from inferdock.telemetry.logs import EventLog
 
 if TYPE_CHECKING:
-    from inferdock.config.settings import CacheRedisSettings, CacheSettings, Settings
-
-LAYOUT = ":1"
-"""Of keys and values in Redis; another one would not read the other's."""
+    from inferdock.config.settings import Settings
 
 
 def build_door(
@@ -53,122 +29,15 @@ def build_door(
     Raises:
         ConfigError: Redis' address, its password file or a key file cannot be used.
     """
+    routes = [route.cache for route in settings.gateway.models.values()]
+    semantic = settings.cache.semantic or any(route.semantic for route in routes)
+    longest_s = max([settings.cache.ttl_s, *(route.ttl_s for route in routes if route.ttl_s is not None)])
     return Door(
         gate=pipeline,
-        cache=build_cache(settings.cache, log, semantic=_uses_semantic(settings)),
+        cache=build_cache(settings.cache, log, semantic=semantic, longest_ttl_s=longest_s),
         settings=settings.cache,
         gateway=settings.gateway,
         metrics=metrics,
         log=log,
         loop=loop,
     )
-
-
-def _uses_semantic(settings: Settings) -> bool:
-    models = settings.gateway.models.values()
-    return settings.cache.semantic or any(route.cache.semantic for route in models)
-
-
-def build_cache(settings: CacheSettings, log: EventLog, *, semantic: bool) -> ResponseCache:
-    """Put the stores and, where wanted, the semantic tier together.
-
-    Raises:
-        ConfigError: Redis' address, its password file or a key file cannot be used.
-    """
-    epochs = Epochs(time.time)
-    memory = MemoryStore(
-        max_bytes=settings.max_bytes,
-        max_entries=settings.max_entries,
-        epochs=epochs,
-        clock=time.time,
-        on_drop=lambda entry: cache.dropped(entry),
-    )
-    cache = ResponseCache(
-        memory=memory,
-        epochs=epochs,
-        tier=build_tier(settings) if semantic else None,
-        shared=shared_by_redis(settings.redis, settings.ttl_s, epochs, log),
-        fingerprint=fingerprint() if semantic else "",
-        log=log,
-    )
-    return cache
-
-
-def build_tier(settings: CacheSettings) -> SemanticTier:
-    """What finds messages that mean the same; its embedding model is loaded when it starts."""
-    return SemanticTier(
-        load=lambda: load_embedder(settings.embedder_dir, settings.lookup_budget_s),
-        index=IndexSet(),
-        guard=Guard(),
-        surface_form=surface_form,
-        threshold=threshold,
-        pack=pack,
-        cosine=lambda one, other: float(unpack(one) @ unpack(other)),
-        max_entries=settings.max_entries,
-    )
-
-
-def load_embedder(folder: Path | None, budget_s: float) -> Embedder:
-    """The embedding model, measured: texts that would take too long are left out.
-
-    Raises:
-        ConfigError: it is not installed, or its files are not those that are expected.
-    """
-    embedder = Embedder.load(folder)
-    embedder.calibrate(budget_s)
-    return embedder
-
-
-def shared_by_redis(
-    settings: CacheRedisSettings, ttl_s: float, epochs: Epochs, log: EventLog
-) -> Callable[[Listener], Shared] | None:
-    """Everything that goes through Redis; None without one.
-
-    Raises:
-        ConfigError: its address, its password file or a key file cannot be used.
-    """
-    if settings.url is None:
-        return None
-    address = redis_address(settings.url, _password(settings.password_file))
-    seal: Seal = sealer_from_files(settings.encryption_key_files) if settings.encryption_key_files else Plain()
-    namespace, origin = settings.namespace + LAYOUT, secrets.token_hex(8)
-
-    def share(listener: Listener) -> Shared:
-        link = RedisLink(address, log=log, budget_s=settings.timeout_s)
-        store = RedisStore(
-            link,
-            epochs=epochs,
-            clock=time.time,
-            origin=origin,
-            namespace=namespace,
-            seal=seal,
-            max_log=settings.max_log_entries,
-            log_age_s=ttl_s,
-        )
-        news = RedisSync(
-            address,
-            epochs=epochs,
-            listener=listener,
-            clock=time.time,
-            log=log,
-            origin=origin,
-            namespace=namespace,
-            seal=seal,
-            max_log=settings.max_log_entries,
-        )
-        return Shared(
-            store, news, RedisFlights(link, namespace=namespace, seal=seal), LeaderLost, lambda: link.outcomes
-        )
-
-    return share
-
-
-def _password(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(
-            f"The password file {file} cannot be read: {exc}.", cure="See `cache.redis.password_file`."
-        ) from exc

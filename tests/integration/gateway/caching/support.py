@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -68,7 +69,9 @@ async def post(
     """Send one request and read its answer to the end."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    async with http.post(url + path, data=data, headers=fields) as response:
+    async with http.post(
+        url + path, data=io.BytesIO(data), headers={**fields, "content-length": str(len(data))}
+    ) as response:
         raw = await response.read()
         got = Got(response.status, {k.lower(): v for k, v in response.headers.items()}, raw)
         if response.content_type == "text/event-stream":
