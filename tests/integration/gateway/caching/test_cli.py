@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
-import aiohttp
 import pytest
 from click.testing import CliRunner
 
 from inferdock.cli.cache import cache
+from inferdock.config.settings import CacheSettings
 from inferdock.domain.errors import ConfigError, UnreachableError
 from tests.integration.gateway.caching.support import chat_body, platform
 
@@ -27,8 +28,6 @@ def run(url: str, *words: str, fails: type[Exception] | None = None) -> str:
 
 async def asked(p, *words: str, fails: type[Exception] | None = None) -> str:
     """Run the command beside the gateway."""
-    import asyncio
-
     return await asyncio.to_thread(run, p.gateway.admin_url, *words, fails=fails)
 
 
@@ -82,8 +81,5 @@ def test_a_gateway_that_is_not_there_is_said_so() -> None:
 
 
 async def test_a_gateway_without_a_cache_says_how_to_switch_it_on() -> None:
-    from inferdock.config.settings import CacheSettings
-
     async with platform(CacheSettings()) as p:
         assert "cache.enabled" in await asked(p, "stats", fails=ConfigError)
-        assert isinstance(p.http, aiohttp.ClientSession)

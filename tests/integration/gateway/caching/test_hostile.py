@@ -1,4 +1,4 @@
-"""What clients and a poisoned store may throw at the cache: a miss or a clear error, never a crash or a foreign answer."""
+"""Hostile clients and a poisoned store: a miss or a clear error, never a crash or a foreign answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_any_prompt_is_answered_twice_alike(text: str) -> None:
 BODIES = {
     "depth-bomb": b'{"model":"sim","temperature":0,"messages":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     "huge-number": b'{"model":"sim","temperature":0,"seed":1' + b"0" * 5000 + b',"prompt":"x"}',
-    "repeated-keys": b'{"model":"sim","temperature":1,"temperature":0,"max_tokens":2,"messages":[{"role":"user","content":"x"}]}',
+    "repeated-keys": b'{"model":"sim","temperature":1,"temperature":0,"messages":[{"role":"user","content":"x"}]}',
     "no-utf-8": b'{"model":"sim","temperature":0,"messages":[{"role":"user","content":"\xff\xfe"}]}',
     "message-is-text": b'{"model":"sim","temperature":0,"messages":["x"]}',
     "messages-is-object": b'{"model":"sim","temperature":0,"messages":{"role":"user"}}',

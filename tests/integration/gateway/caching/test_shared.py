@@ -1,10 +1,11 @@
-"""Several gateways on one real Redis: shared entries, one generation for all, and no request lost with Redis or a leader."""
+"""Several gateways on one real Redis: shared entries, one generation for all, nothing lost with Redis or a leader."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -148,8 +149,6 @@ async def test_when_the_leader_is_killed_all_followers_complete(
                 followers = [asyncio.create_task(post(http, follower.url, body)) for _ in range(10)]
                 await asyncio.sleep(1.0)
                 assert sim.generations == before  # they follow
-                import os
-
                 os.kill(pid, signal.SIGKILL)
                 got = await asyncio.gather(*followers)
                 assert {g.status for g in got} == {200}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
 import pytest
 
+from inferdock.domain.endpoint import EndpointSpec
 from inferdock.sim.options import SimOptions
 from tests.integration.gateway.caching.support import EXACT_ONLY, chat_body, platform
 from tests.support.scripted_replica import EVENT_STREAM, scripted_replica
@@ -116,15 +118,14 @@ async def test_a_slow_reader_does_not_hold_up_the_others() -> None:
 
 @pytest.mark.parametrize("http10", [False, True], ids=["http-1.1", "http-1.0"])
 async def test_a_client_of_http_1_0_gets_its_body(http10: bool) -> None:
-    import json
-
     async with platform() as p:
         data = json.dumps(chat_body()).encode()
         for _ in range(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", p.gateway.server.port)
             version = b"1.0" if http10 else b"1.1"
             writer.write(
-                b"POST /v1/chat/completions HTTP/%b\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                b"POST /v1/chat/completions HTTP/%b\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (version, len(data), data)
             )
             raw = await reader.read()
@@ -138,8 +139,6 @@ async def test_a_stream_that_is_cut_is_cut_for_all_and_not_stored() -> None:
     event = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"half"},"finish_reason":null}]}\n\n'
     script = [EVENT_STREAM, b"%x\r\n%b\r\n" % (len(event), event), 0.3, None]
     async with scripted_replica(script) as replica, platform(resume=False, attempts=1) as p:
-        from inferdock.domain.endpoint import EndpointSpec
-
         port = int(replica.url.rpartition(":")[2])
         p.gateway.server.replace_endpoints([EndpointSpec("replica-0", "127.0.0.1", port, "sim", "r1")])
         await p.gateway.until_ready(1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
 
 import pytest
 
-from inferdock.config.settings import KeysSettings
+from inferdock.config.settings import CacheSettings, KeysSettings
 from inferdock.keys.store import KeyFile
+from inferdock.sim.options import SimOptions
 from tests.integration.gateway.caching.support import chat_body, platform
 
 
@@ -53,8 +55,6 @@ async def test_a_client_cannot_say_who_it_is(keys, claim: dict) -> None:
 
 
 async def test_a_flight_is_not_shared_between_tenants(keys) -> None:
-    import asyncio
-
     settings, texts = keys
     async with platform(keys=settings) as p:
         got = await asyncio.gather(
@@ -85,10 +85,6 @@ async def test_a_flush_of_one_tenant_leaves_the_others(keys) -> None:
 
 
 async def test_what_was_begun_before_a_flush_is_not_served_after_it() -> None:
-    import asyncio
-
-    from inferdock.sim.options import SimOptions
-
     async with platform(options=SimOptions(ttft_s=0.3, itl_s=0.001)) as p:
         running = asyncio.create_task(p.post(chat_body()))
         await asyncio.sleep(0.1)
@@ -133,8 +129,6 @@ async def test_wrong_questions_to_the_admin_port_are_answered_400(name: str, bod
 
 
 async def test_the_admin_port_says_when_nothing_uses_the_cache() -> None:
-    from inferdock.config.settings import CacheSettings
-
     async with platform(CacheSettings()) as p:
         async with p.http.get(f"{p.gateway.admin_url}/admin/cache") as response:
             assert response.status == 404
