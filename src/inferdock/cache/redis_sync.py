@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -61,6 +61,7 @@ class RedisSync:
         clock: seconds since 1970.
         origin: whose events are known already: those of the ``RedisStore`` with the same one.
         namespace, seal, max_log: as in ``RedisStore``.
+        breathe: awaited between two batches of news: other work of the event loop, and the listener's pace.
 
     Attributes:
         synced: everything that was in the log when it was first read has been told.
@@ -82,6 +83,7 @@ class RedisSync:
         namespace: str = NAMESPACE,
         seal: Seal = _PLAIN,
         max_log: int = MAX_LOG,
+        breathe: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0),
     ) -> None:
         self.synced = False
         self.connected = False
@@ -96,6 +98,7 @@ class RedisSync:
         self._names = Names(namespace)
         self._seal = seal
         self._exchange = RedisEpochs(self._names, epochs, origin=origin, max_log=max_log)
+        self._breathe = breathe
         self._last = START
         self._target = START
         self._own_until = START
@@ -159,7 +162,7 @@ class RedisSync:
                 self._told(await self._exchange.exchange(client, self._clock()))
             if not events and (newest := (await self._ends(client))[1]) < self._last:
                 self._start_over("rereads", newest)  # the log was deleted, and time stands behind its old end
-            await asyncio.sleep(0)
+            await self._breathe()
 
     def _arrived(self) -> None:
         self.synced = True

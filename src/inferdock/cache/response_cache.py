@@ -46,6 +46,7 @@ class Tier(Protocol):
     def insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None: ...
     def remove(self, key: bytes) -> None: ...
     def clear(self) -> None: ...
+    async def room(self) -> None: ...
     async def similarity(self, one: str, other: str) -> float | None: ...
 
 
@@ -74,6 +75,13 @@ class Closing(Protocol):
     """What is to be closed before the store."""
 
     async def close(self) -> None: ...
+
+
+class Hearer(Listener, Protocol):
+    """Who is told the news, and says how fast."""
+
+    async def breathe(self) -> None:
+        """Awaited between two batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ class ResponseCache:
         memory: MemoryStore,
         epochs: Epochs,
         tier: Tier | None,
-        shared: Callable[[Listener], Shared] | None,
+        shared: Callable[[Hearer], Shared] | None,
         fingerprint: str,
         log: EventLog,
         wall_clock: Callable[[], float] = time.time,
@@ -324,7 +332,7 @@ class ResponseCache:
 
 
 class _Hearer:
-    """What this process does with the news of others."""
+    """What this process does with the news of others; a ``store.Listener``."""
 
     def __init__(self, cache: ResponseCache) -> None:
         self._cache = cache
@@ -334,6 +342,12 @@ class _Hearer:
         valid = insert.epoch == self._cache.epoch(insert.tenant, insert.model)
         if tier is not None and insert.text is not None and valid:
             tier.insert(insert.partition, insert.key, insert.text, insert.vector, insert.expires_at)
+
+    async def breathe(self) -> None:
+        """Between batches of news: let others work, and let the tier's thread come along."""
+        await asyncio.sleep(0)
+        if self._cache.tier is not None:
+            await self._cache.tier.room()
 
     def removed(self, key: bytes) -> None:
         self._cache.memory.remove(key)

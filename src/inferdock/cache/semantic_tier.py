@@ -8,8 +8,10 @@ thread can do serves the surplus without them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,11 +21,14 @@ from inferdock.cache.embedder import EmbeddingError
 from inferdock.cache.match import Limits, Match
 from inferdock.cache.scope import surface_key
 
-MAX_WAITING = 32
-"""Look-ups that may wait for the thread; at 2 ms each the last one waits for 64 ms."""
+MAX_WAITING = 16
+"""Look-ups that may wait for the thread; at 2 ms each the last one waits for 32 ms."""
 
-MAX_INSERTS_WAITING = 4096
-"""Inserts that may wait; what comes on top is not found by similarity."""
+MAX_INSERTS_WAITING = 16_384
+"""Inserts that may wait; what comes on top is not found by similarity (:meth:`SemanticTier.room` prevents it)."""
+
+SLICE_S = 0.002
+"""Inserts are done for so long at a time, then look-ups have their turn."""
 
 
 class Embedding(Protocol):
@@ -108,7 +113,8 @@ class SemanticTier:
         self._wall = wall_clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
         self._embedder: Embedding | None = None
-        self._looking = self._inserting = 0
+        self._looking = 0
+        self._inserts: deque[tuple[bytes, bytes, str, bytes | None, float]] = deque()
         self._texts: dict[bytes, _Known] = {}
         self._forms: dict[bytes, bytes] = {}
         self._expiries: list[tuple[float, bytes]] = []
@@ -216,17 +222,36 @@ class SemanticTier:
     # -- Entries ---------------------------------------------------------------------------------------------
 
     def insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None:
-        """Remember a message; without a vector one is made."""
-        if (self._embedder is None and vector is None) or self._inserting >= MAX_INSERTS_WAITING:
+        """Remember a message, soon; without a vector one is made."""
+        if (self._embedder is None and vector is None) or len(self._inserts) >= MAX_INSERTS_WAITING:
             return
-        self._inserting += 1
-        self._thread.submit(self._do_insert, partition, key, text, vector, expires_at)
+        self._inserts.append((partition, key, text, vector, expires_at))
+        if len(self._inserts) == 1:
+            self._thread.submit(self._do_inserts)
 
-    def embed(self, text: str) -> bytes | None:
-        """Packed vector of a text, None where it is too long; for the thread only."""
-        embedder = self._embedder
-        if embedder is None:
+    async def room(self) -> None:
+        """Wait until inserts are no longer far behind; for whoever has many of them."""
+        while len(self._inserts) > MAX_INSERTS_WAITING // 2:
+            await asyncio.sleep(SLICE_S)  # noqa: ASYNC110 - the thread that makes room knows no event loop
+
+    async def vector_of(self, text: str) -> bytes | None:
+        """Packed vector of a text, None where it is too long or the thread has too much to do."""
+        if self._embedder is None or self._looking >= MAX_WAITING:
             return None
+        self._looking += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do_embed, text)
+        finally:
+            self._looking -= 1
+
+    async def similarity(self, one: str, other: str) -> float | None:
+        """Cosine of two texts, None where one of them is too long to be embedded in time."""
+        first, second = await self.vector_of(one), await self.vector_of(other)
+        return self._cosine(first, second) if first is not None and second is not None else None
+
+    def _do_embed(self, text: str) -> bytes | None:
+        embedder = self._embedder
+        assert embedder is not None
         try:
             if embedder.token_count(text) > embedder.fast_tokens:
                 return None
@@ -234,28 +259,22 @@ class SemanticTier:
         except EmbeddingError:
             return None
 
-    async def similarity(self, one: str, other: str) -> float | None:
-        """Cosine of two texts, None where one of them is too long to be embedded in time."""
-        first, second = await self.vector_of(one), await self.vector_of(other)
-        return self._cosine(first, second) if first is not None and second is not None else None
-
-    async def vector_of(self, text: str) -> bytes | None:
-        """Packed vector of a text, None where it is too long or the thread has too much to do."""
-        if self._embedder is None or self._inserting >= MAX_INSERTS_WAITING:
-            return None
-        self._inserting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self.embed, text)
-        finally:
-            self._inserting -= 1
+    def _do_inserts(self) -> None:
+        """A slice of what waits; the rest comes after the look-ups that have come meanwhile."""
+        until = time.perf_counter() + SLICE_S
+        while self._inserts and time.perf_counter() < until:
+            self._do_insert(*self._inserts[0])
+            self._inserts.popleft()
+        if self._inserts:
+            with contextlib.suppress(RuntimeError):  # closed meanwhile
+                self._thread.submit(self._do_inserts)
 
     def _do_insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None:
-        self._inserting -= 1
         self._do_expire()
         if expires_at <= self._wall():
             return
         self._do_remove(key)
-        packed = self.embed(text) if vector is None else vector
+        packed = self._do_embed(text) if vector is None else vector
         if packed is None:
             return
         while len(self._texts) >= self._max_entries:
