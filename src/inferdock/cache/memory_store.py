@@ -111,7 +111,7 @@ class MemoryStore:
         """All valid entries, the least recently used first; not to be changed meanwhile."""
         return (entry for entry, _ in self._entries.values() if self._why_not(entry) is None)
 
-    def flush(self, limit: int = 5000) -> int:
+    def flush(self, limit: int = 1000) -> int:
         """Give back the memory of entries whose epoch has passed; call it after the epochs have changed.
 
         At most ``limit`` entries are looked at now, the rest by later sweeps.
