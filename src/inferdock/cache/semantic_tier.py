@@ -190,13 +190,13 @@ class SemanticTier:
         entries = self._index.size(partition)
         if not entries:
             return Match()
+        threshold = limits.tightened(entries, self._threshold(limits.threshold, entries))
+        if threshold is None:
+            return Match(reason="exact only", entries=entries)
         same = self._forms.get(surface_key(partition, self._surface_form(text)))
         if same is not None:
             stored = self._texts[same].text
             return Match(same, 1.0, "surface", "", same, stored, limits.threshold, entries)
-        threshold = limits.tightened(entries, self._threshold(limits.threshold, entries))
-        if threshold is None:
-            return Match(reason="exact only", entries=entries)
         try:
             if embedder.token_count(text) > embedder.fast_tokens:
                 return Match(reason="too long", entries=entries)
@@ -231,8 +231,8 @@ class SemanticTier:
 
     async def room(self) -> None:
         """Wait until inserts are no longer far behind; for whoever has many of them."""
-        while len(self._inserts) > MAX_INSERTS_WAITING // 2:
-            await asyncio.sleep(SLICE_S)  # noqa: ASYNC110 - the thread that makes room knows no event loop
+        while len(self._inserts) > MAX_INSERTS_WAITING // 2:  # noqa: ASYNC110 - the thread knows no event loop
+            await asyncio.sleep(SLICE_S)
 
     async def vector_of(self, text: str) -> bytes | None:
         """Packed vector of a text, None where it is too long or the thread has too much to do."""

@@ -333,6 +333,7 @@ class Door:
             expires_at=now + ttl_s * (1 - plan.terms.ttl_jitter * self._chance()),
             duration_s=self._gate.now() - flight.began_at,
         )
+        self.metrics.stored.cell(entry.model).value += 1
         self.cache.put(entry, flight.vector)
         return entry
 
