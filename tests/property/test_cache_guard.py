@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from inferdock.cache.guard import Guard, surface_form
 from inferdock.cache.thresholds import threshold
 
-WORDS = st.sampled_from(
+VOCABULARY = (
     "how what who is are was the a do can should i you not no and or of in from to by tom ann cat dogs best good more "
-    'less before after 5 6 km $ c++ \'it "so" US us , ? ! \n: please hey, buy sell mean'.split(" ")
+    'less before after 5 6 km $ c++ \'it "so" US us , ? ! : please hey, buy sell mean'
 )
+WORDS = st.sampled_from([*VOCABULARY.split(), "\n"])
 PROMPTS = st.lists(WORDS, max_size=14).map(" ".join) | st.text(st.characters(), max_size=60)  # lone surrogates too
 SCORES = st.floats(-1, 1) | st.sampled_from([float("nan"), float("inf"), float("-inf")])
 SPACES = st.sampled_from(["", " ", "  ", "\u00a0"])

@@ -25,7 +25,7 @@ def arranged(tokens: list[str]) -> list[str]:
         tokens = _of_experience(tokens)
     tokens = _compared(_asking_what(tokens))
     if tokens[:1] and tokens[0] in _ASKS_FOR_THINGS:
-        return _question(["best" if token == "good" else token for token in tokens])
+        return _question([*("best" if token == "good" else token for token in tokens[:4]), *tokens[4:]])
     if tokens[:2] == ["howmuch", "do"] and tokens[-1] == "price":
         return ["costof", *tokens[2:-1]]
     return tokens

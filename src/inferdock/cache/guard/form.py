@@ -16,7 +16,7 @@ MAX_CHARACTERS = 32_768
 """Longer texts have only their own form: the work on one is bounded."""
 
 _CODE = re.compile(
-    r"```|`[^`\n]+`|[;{}]\s*\n|=>|->|==|!=|&&|\|\||</|/>|\w\(\)|\bdef \w+\(|#include|\$\w+\s*=|\n {4,}\S|\t\S"
+    r"```|`[^`\n]+`|[;{}]\s*\n|=>|->|==|!=|&&|\|\||</|/>|\w\(\)|\bdef \w+\(|#include|\$\w+\s*=|\n {4,}\S|(?:^|\n)\t+\S"
     r"|\b(?:SELECT|INSERT|UPDATE|DELETE)\b[^\n]{1,200}\b(?:FROM|INTO|SET)\b|\\[a-zA-Z]|\w\[\w*\]|^\s*[\[{]"
 )
 _SPACES = re.compile(r"[^\S\n]+")
@@ -26,10 +26,12 @@ _BEFORE_QUOTE = re.compile(r"(?<=\S)\s+([\"'])(?=[\s.,;:?!)]|$)")
 _BEFORE_MARK = re.compile(r"(?<=\S)[^\S\n]+(?=[,.?!;:]+(?:\s|[\"']|$))")
 _END = r"(?=[^\S\n]*(?:$|\n|[\"'](?:[\s.,;:?!)]|$)))"
 _LAST_MARK = re.compile(rf"(?:(?<=[^\s.?!\d])[.?!]+|(?<=\d)[.?]+){_END}")
-_PLEASE_LAST = re.compile(rf"(?<=[\w?!.)%\"'])(?:[^\S\n]*,?[^\S\n]+please)+(?=[.?!]*){_END}")
+_PLEASE_LAST = re.compile(rf"(?<=[\w?!.)%\"'])(?:[^\S\n]*,?[^\S\n]+please){{1,4}}(?=[.?!]*){_END}")
 _MENTIONS = re.compile(r"\b(?:say|says|saying|said|spell|words?|word is|write|means?|of|the|to)\s*$")
 _START = r"(?:^|(?<=\n)|(?<=: )|(?<=[\s:(][\"'])|(?<=^[\"'])|(?<=[?!.] ))"
-_GREETING = re.compile(rf"{_START}(?:(?:hey|hi|hello)\s*,|please\s*,?)[^\S\n]+(?=\w)")
+_GREETING = re.compile(
+    rf"{_START}(?:(?:(?:hey|hi|hello)\s*,|please\s*,?)[^\S\n]+){{1,4}}(?=\w)(?!(?:jude|world|dolly)\b)"
+)
 
 
 def looks_like_code(text: str) -> bool:
@@ -52,7 +54,7 @@ def _spaced(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    text = _GREETING.sub("", _GREETING.sub("", text))
+    text = _GREETING.sub("", text)
     text = _LAST_MARK.sub("", text)
     text = _PLEASE_LAST.sub(_unless_mentioned, text)
     return _LAST_MARK.sub("", text).strip()

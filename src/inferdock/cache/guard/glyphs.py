@@ -34,7 +34,7 @@ def _plain(character: str) -> str:
 
 
 def plain_glyphs(text: str) -> str:
-    """The text with plain quotes, dashes and widths; composed (NFC). Control characters stay: white space is folded later."""
+    """The text with plain quotes, dashes and widths; composed (NFC). White space stays as it is."""
     if text.isascii():
         return text.replace("`", "'")
     return _FOREIGN.sub(lambda found: _plain(found[0]), unicodedata.normalize("NFC", text)).replace("`", "'")

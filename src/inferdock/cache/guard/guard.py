@@ -10,8 +10,9 @@ from inferdock.cache.guard import rules
 from inferdock.cache.guard.form import looks_like_code, surface_form
 from inferdock.cache.guard.language import is_english
 from inferdock.cache.guard.letters import pronoun_or_country, says_case
+from inferdock.cache.guard.order import same_order
 from inferdock.cache.guard.reading import Reading, read
-from inferdock.cache.guard.template import is_mention, is_structured, is_template
+from inferdock.cache.guard.template import defines_other, is_mention, is_structured, is_template
 from inferdock.cache.guard.verdict import JUDGEABLE, Reason, Verdict
 
 MAX_CHARACTERS = 4096
@@ -70,7 +71,7 @@ def _compare(asked: str, stored: str, score: float, threshold: float) -> Verdict
         return Verdict(served=False, reason=strict, detail=str(found))
     kind = rules.kind_of(left, right)
     reason = rules.forbidden(left, right, found, kind)
-    if reason is None and not rules.same_order(left, right, kind):
+    if reason is None and not same_order(left, right, kind):
         reason = "order"
     if reason:
         return Verdict(served=False, reason=reason, detail=str(found), grey=reason in JUDGEABLE)
@@ -83,7 +84,7 @@ def _strict(asked: str, stored: str, left: Reading, right: Reading) -> Reason | 
     """Why only the same words would do here."""
     if left.quotes != right.quotes:
         return "quote"
-    if is_mention(asked) or is_mention(stored):
+    if is_mention(asked) or is_mention(stored) or defines_other(asked, stored, left.spelled, right.spelled):
         return "mention"
     if is_structured(asked, stored) and is_template(left.spelled, right.spelled):
         return "template"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from inferdock.cache.guard.words import listed
 from inferdock.cache.guard.reading import Reading
+from inferdock.cache.guard.words import listed
 
-_SMALL = listed(
+SMALL = listed(
     """
     a about after all also am an and any are as at be been before but by can could did do does for from get
     had has have he her his how i if in into is it its like make many me more most much my no not of on one or
@@ -28,6 +28,6 @@ def is_english(reading: Reading) -> bool:
     letters = [word for word in reading.spelled if word.isalpha()]
     if not all(word.isascii() for word in letters):
         return False
-    english = sum(word in _SMALL for word in letters)
-    foreign = sum(word in _FOREIGN and word not in _SMALL for word in letters)
+    english = sum(word in SMALL for word in letters)
+    foreign = sum(word in _FOREIGN and word not in SMALL for word in letters)
     return english > foreign and english * 8 >= len(letters)

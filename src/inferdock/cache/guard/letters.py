@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 ACRONYMS = frozenset(
@@ -11,6 +12,7 @@ NAMES = frozenset(
     {"polish", "turkey", "china", "march", "may", "august", "apple", "windows", "bush", "shell", "target", "reading"}
     | {"nice", "job", "lent", "word", "excel", "mercury", "pages", "numbers", "orange", "gap", "bath", "cork", "mobile"}
 )
+_MARKABLE = re.compile(rf"\b(?:{'|'.join(sorted(ACRONYMS | NAMES))})\b")
 _OF_PRONOUN = frozenset({"help", "tell", "give", "show", "let", "teach", "of", "with", "both", "hate", "love", "make"})
 _WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:\n\"'(])\s*$")
@@ -30,7 +32,7 @@ def says_case(text: str) -> bool:
 
 def marked_words(text: str) -> tuple[str, ...]:
     """Words that their capitals make another word, in order; none where the text says nothing by case."""
-    if not says_case(text):
+    if not _MARKABLE.search(text.lower()) or not says_case(text):
         return ()
     found = list(_WORD.finditer(text))
     return tuple(match[0] for place, match in enumerate(found) if _marked(text, found, place))
@@ -38,8 +40,8 @@ def marked_words(text: str) -> tuple[str, ...]:
 
 def fold_case(text: str) -> str:
     """Lower case, but for the marked words."""
-    folded = text.casefold() if text.isascii() else text.lower()
-    if len(folded) != len(text) or not says_case(text):
+    folded = text.lower()
+    if len(folded) != len(text) or not _MARKABLE.search(folded) or not says_case(text):
         return folded
     found = list(_WORD.finditer(text))
     pieces, end = [], 0
@@ -67,4 +69,4 @@ def pronoun_or_country(asked: str, stored: str) -> bool:
 
 def _pronoun(text: str) -> bool:
     words = _WORD.findall(text)
-    return any(second == "us" and first.lower() in _OF_PRONOUN for first, second in zip(words, words[1:], strict=False))
+    return any(second == "us" and first.lower() in _OF_PRONOUN for first, second in itertools.pairwise(words))

@@ -1,4 +1,4 @@
-"""Questions about anybody: "how can I", "how do you" and "where should we" ask for the same as "how to" and "where to"."""
+"""Questions about anybody: "how can I" and "how do you" ask for the same as "how to"; likewise "where should we"."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _FORMS = {
 }
 _OWN = frozenset({"my", "your", "our"})
 _ASKS = frozenset({"how", "where", "when", "what"})
+_DOES = {"how": ("do", "would"), "where": ("do",)}
 _MAY = frozenset({"can", "should", "might", "may", "must", "will"})
 
 
@@ -27,8 +28,10 @@ def impersonal(words: list[str]) -> list[str]:
 def _subject(words: list[str]) -> str | None:
     for place, word in enumerate(words[:-2]):
         first, second = words[place + 1], words[place + 2]
-        if word in _ASKS and second in _FORMS and (first in _MAY or (word == "how" and first in {"do", "would"})):
+        if word in _ASKS and second in _FORMS and (first in _MAY or first in _DOES.get(word, ())):
             return second
+        if place < 6 and words[0] in _ASKS and first in _MAY and second in _FORMS:
+            return second  # "how much milk should I"
         if word == "how" and first == "to":
             return "to"
         if word == "how" and first in _FORMS and second in _MAY:

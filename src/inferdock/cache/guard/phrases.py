@@ -14,10 +14,12 @@ how one can = howto
 how one should = howto
 how to = howto
 how can = howto
+what (should|can) do to = howto
 how (do|can|should) one go about = howto
 what (is|would be|will be) (way|method|process|procedure) (to|of|for|for one to) = howto
 what (are|would be) (some|some of|any|possible|different|) (ways|methods) (to|of|for) = howto
-what (is|are|would be|will be) (best|good|right|proper|better|best possible) (way|ways|method|methods|approach) (to|of|for|for one to|one can) = howto
+what (is|are|would be) (best|good|right|proper|better) (way|ways|method|methods) (to|of|for|for one to|one can) = howto
+what (is|are|would be) (best|good) (possible way|possible ways|approach) (to|of|for) = howto
 what is one of best ways to = howto
 what are (some|some of|any) (best|good|better|effective) (ways|methods) (to|of|for) = howto
 what (can|should|do|could|must) one do to = howto
@@ -28,13 +30,13 @@ what (are|is) (steps|procedure|process) (to|for|of) = howto
 (best|good) (way|ways) to = howto
 (way|ways) to = howto
 how is it possible to = howto
-in what (way|ways) = how
 (is|are) there (any|some|) (way|ways|method) (to|of|for|for one to|one can|that one can) = howto
 is it possible to = isway
 is it possible for one to = isway
 is it possible that one can = isway
 any way to = howto
-what (is|would be) (easiest|simplest|most effective|most efficient|most practical|best and easiest|easiest and best) (way|method) (to|of|for|for one to) = howto
+what (is|would be) (easiest|simplest|most effective|most efficient|most practical) (way|method) (to|of|for) = howto
+what is (best and easiest|easiest and best) way (to|of|for) = howto
 what are (easiest|simplest|most effective|most efficient) (ways|methods) (to|of|for) = howto
 what are (some|any|best|good|some good|some of best|) (tips|tricks|tips and tricks) (to|for|on) = howto
 what (does|would|will) it take to (be|become) = howto become
@@ -66,11 +68,10 @@ what do you think (is|are) = what be
 according to you =
 according to me =
 what (is|are) your (opinion|opinions|view|views|thoughts|take|thought) (about|of|on|regarding) = opinion
-what is it like to (be|) = feel
-what is it like = feel
-what does it feel like to (be|) = feel
-how does it feel to (be|) = feel
-how is it to be = feel
+(what|how) is it like (to be|being|to|) = feel
+what is like (to be|being|to) = feel
+(what|how) does it feel (like|) (to be|being|to) = feel
+how is it (to be|being) = feel
 what (is|are) meant by = meaning of
 what is meaning of = meaning of
 what is definition of = meaning of
@@ -135,6 +136,10 @@ in spite of = despite
 next to = beside
 in front of = infront
 get rid of = remove
+(get|gets|getting|be|being) married = marry
+(get|getting|be|being|become|becoming) better = become better
+in (my|your|our|one) life = inlife
+in life = inlife
 (has|have) got = have
 get started (with|in|on) = begin
 log (in|into|on) = login
@@ -211,18 +216,23 @@ some times = sometimes
 
 _ALTERNATIVES = re.compile(r"\(([^)]*)\)")
 
-Phrases = dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]]
+Phrases = dict[tuple[str, ...], tuple[str, ...]]
 
 
 def phrases() -> Phrases:
-    """First word -> (whole phrase, what stands for it), the longest first."""
+    """Whole phrase -> what stands for it."""
     table: Phrases = {}
     for line in TABLE.strip().splitlines():
         left, _, right = line.partition("=")
         parts = [part.split("|") if place % 2 else [part] for place, part in enumerate(_ALTERNATIVES.split(left))]
         for choice in itertools.product(*parts):
-            words = tuple(" ".join(choice).split())
-            table.setdefault(words[0], []).append((words, tuple(right.split())))
-    for found in table.values():
-        found.sort(key=lambda pair: -len(pair[0]))
+            table.setdefault(tuple(" ".join(choice).split()), tuple(right.split()))
     return table
+
+
+def lengths(table: Phrases) -> dict[str, tuple[int, ...]]:
+    """First word -> how many words its phrases have, the longest first."""
+    found: dict[str, set[int]] = {}
+    for phrase in table:
+        found.setdefault(phrase[0], set()).add(len(phrase))
+    return {first: tuple(sorted(sizes, reverse=True)) for first, sizes in found.items()}

@@ -11,7 +11,7 @@ from inferdock.cache.guard.glyphs import plain_glyphs, without_accents
 from inferdock.cache.guard.inflection import base_form, superlative
 from inferdock.cache.guard.letters import fold_case
 from inferdock.cache.guard.persons import impersonal
-from inferdock.cache.guard.phrases import phrases
+from inferdock.cache.guard.phrases import lengths, phrases
 from inferdock.cache.guard.requests import without_request
 from inferdock.cache.guard.synonyms import representatives
 
@@ -20,9 +20,11 @@ _TOKEN = re.compile(
     r"|[+*/=<>^%$€£¥&@#~|\\]|[^\w\s.,;:?!'\"()\[\]{}-]"
 )
 _QUOTED = re.compile(r"\"([^\"\n]+)\"|(?<![^\s(:,])'([^'\n]+)'(?![^\W\d_])")
+_STATES = re.compile(r"\bu\.\s?s\.(?:\s?a\.?)?(?!\w)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
-_PHRASES = phrases()
 _SAME = representatives()
+_PHRASES = {phrase: tuple(_SAME.get(word, word) for word in meant) for phrase, meant in phrases().items()}
+_LENGTHS = lengths(_PHRASES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def read(text: str, *, by_case: bool = False) -> Reading:
         by_case: words that capitals make another word stay as they are written.
     """
     plain = without_accents(plain_glyphs(text))
-    plain = fold_case(plain) if by_case else plain.lower()
+    plain = _STATES.sub("usa", fold_case(plain) if by_case else plain.lower())
     spelled = _written_out(_TOKEN.findall(_THOUSANDS.sub("", plain)))
     quotes = tuple(" ".join((double or single).split()) for double, single in _QUOTED.findall(plain))
     return Reading(spelled=tuple(spelled), tokens=tuple(_meaning(spelled)), quotes=quotes)
@@ -66,8 +68,8 @@ def _written_out(found: list[str]) -> list[str]:
 
 
 def _meaning(spelled: list[str]) -> list[str]:
-    bare = [word for place, word in enumerate(spelled) if not _is_article(spelled, place)]
-    bare = impersonal(without_request(bare))
+    bare = [word for place, word in enumerate(spelled) if not (word in words.ADVERBS or _is_article(spelled, place))]
+    bare = impersonal(without_request([words.ALIKE.get(word, word) for word in bare]))
     tokens = [token for token in _phrased(bare) if token not in words.FILLERS]
     return arranged(tokens)
 
@@ -84,10 +86,11 @@ def _phrased(bare: list[str]) -> list[str]:
     tokens: list[str] = []
     place = 0
     while place < len(bare):
-        for phrase, meant in _PHRASES.get(bare[place], ()):
-            if tuple(bare[place : place + len(phrase)]) == phrase:
+        for length in _LENGTHS.get(bare[place], ()):
+            meant = _PHRASES.get(tuple(bare[place : place + length]))
+            if meant is not None:
                 tokens += meant
-                place += len(phrase)
+                place += length
                 break
         else:
             tokens += _token(bare[place])

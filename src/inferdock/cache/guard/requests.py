@@ -23,7 +23,7 @@ _WANT_YOU = (("i", "want", "you", "to"), ("i", "need", "you", "to"), ("i", "woul
 
 
 def without_request(words: list[str]) -> list[str]:
-    """The words without the request before them. Only what whoever answers can do is taken for one: not "can you swim"."""
+    """The words without the request before them; "can you swim" is none."""
     rest = [word for word in words[:3] if word != "please"] + words[3:]
     if len(rest) > 3 and rest[0] in {"can", "will", "would"} and rest[1] in _SOMEBODY:
         task = rest[3:] if rest[2] == "please" else rest[2:]
@@ -33,7 +33,7 @@ def without_request(words: list[str]) -> list[str]:
         (rest[len(start) :] for start in _WANT_YOU if tuple(rest[: len(start)]) == start and _is_task(rest, start)),
         rest,
     )
-    return _without_tell_me(rest)
+    return _without_opinion(_without_tell_me(rest))
 
 
 def _is_task(words: list[str], start: tuple[str, ...]) -> bool:
@@ -56,4 +56,17 @@ def _without_tell_me(words: list[str]) -> list[str]:
     for start in _LIKE_TO_KNOW:
         if tuple(words[: len(start)]) == start and len(words) > len(start) + 1 and words[len(start)] in _ASKS:
             return words[len(start) :]
+    return words
+
+
+def _without_opinion(words: list[str]) -> list[str]:
+    """ "Who do you think will win" is "who will win"; "in what ways" is "how"."""
+    if words[:2] == ["in", "what"] and words[2:3] in (["way"], ["ways"]):
+        return ["how", *words[3:]]
+    if (
+        words[:1] in (["what"], ["who"], ["where"], ["when"])
+        and words[1:4] == ["do", "you", "think"]
+        and len(words) > 5
+    ):
+        return words if words[4] in {"about", "of", "on"} else [words[0], *words[4:]]
     return words

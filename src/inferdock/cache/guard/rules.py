@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os.path
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from inferdock.cache.guard import words
-from inferdock.cache.guard.reading import Reading
 from inferdock.cache.guard.antonyms import opposites
+from inferdock.cache.guard.reading import Reading
 from inferdock.cache.guard.verdict import Reason
 
 Weight = Literal["none", "light", "near", "generic"]
@@ -20,10 +19,7 @@ Kind = Literal["list", "how", "why", "other"]
 _OPPOSITES = opposites()
 _DIRECTIONS = frozenset({"to", "in", "for"})
 _OPPOSITE_STARTS = ("un", "in", "im", "ir", "il", "dis", "non", "anti", "de", "mis")
-_JOINTS = frozenset({"and", "or", "vs"})
-_OF = ("of", "in", "for", "at", "to")
 _STARTS = words.TIMES | {"be", "do", "have"}
-_SEQUENCE = frozenset({"then", "first", "before", "after", "from", "next", "followed"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +64,17 @@ def forbidden(asked: Reading, stored: Reading, found: Difference, kind: Kind) ->
 
 def weight(found: Difference, kind: Kind) -> Weight:
     """How much of an allowed difference there is."""
+    if _letters(found.asked) == _letters(found.stored):
+        return "none"
     heavy = [token for token in found.both if not _is_light(token, kind)]
     if heavy:
         return "near" if all(_is_near(token, kind) for token in heavy) else "generic"
     return "light" if found.both else "none"
+
+
+def _letters(tokens: tuple[str, ...]) -> str:
+    """Words written in one, or apart, have the same."""
+    return "".join(sorted("".join(tokens)))
 
 
 def _is_light(token: str, kind: Kind) -> bool:
@@ -110,7 +113,9 @@ def _is_generic(word: str, asked: Reading, stored: Reading, kind: Kind) -> bool:
 
 
 def _asks_alike(found: Difference, heavy: list[str], asked: Reading, stored: Reading) -> bool:
-    """ "Who" or "how is" against "what is", where all else is equal."""
+    """ "Who" or "how is" against "what is", and "when" against "if", where all else is equal."""
+    if sorted(heavy) == ["when", "whether"]:
+        return {asked.tokens[:1], stored.tokens[:1]}.isdisjoint({("when",), ("whether",)})
     if len(heavy) != 2 or asked.tokens[1:2] != ("be",) or stored.tokens[1:2] != ("be",):
         return False
     return {asked.tokens[0], stored.tokens[0]} in ({"what", "who"}, {"what", "how"}) and set(heavy) == {
@@ -129,7 +134,7 @@ def _is_family(found: Difference, heavy: list[str], kind: Kind) -> bool:
     left, right = heavy
     if (left in found.asked) == (right in found.asked):
         return False
-    shared = len(os.path.commonprefix((left, right)))
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
     return (
         shared >= 4
         and shared * 3 >= 2 * min(len(left), len(right))
@@ -200,67 +205,6 @@ def _antonym(found: Difference) -> bool:
 
 def _prefixed(longer: str, shorter: str) -> bool:
     return len(shorter) > 3 and longer.endswith(shorter) and longer.removesuffix(shorter) in _OPPOSITE_STARTS
-
-
-def same_order(asked: Reading, stored: Reading, kind: Kind) -> bool:
-    """Whether rows of the same heavy tokens are in an order of one meaning.
-
-    Equal, or "A and B" against "B and A", or "A of B" against "B A".
-    """
-    found = difference(asked.tokens, stored.tokens)
-    left, right = heavy_tokens(asked, found, kind), heavy_tokens(stored, found, kind)
-    if left == right:
-        return True
-    if len(left) != len(right):
-        return False
-    start, end = 0, len(left)
-    while left[start] == right[start]:
-        start += 1
-    while left[end - 1] == right[end - 1]:
-        end -= 1
-    if end - start > 7:
-        return False
-    if _moved(asked.tokens, stored.tokens):
-        return True
-    return _joined(left, right, start, end) or _compound(asked.tokens, stored.tokens, left[start:end], right[start:end])
-
-
-def _joined(left: tuple[str, ...], right: tuple[str, ...], start: int, end: int) -> bool:
-    """Whether what differs are two short parts that changed their places around "and", "or" or "vs"."""
-    if not _SEQUENCE.isdisjoint(left):
-        return False
-    part, other = left[start:end], right[start:end]
-    return any(
-        token in _JOINTS and part[place + 1 :] + (token,) + part[:place] == other for place, token in enumerate(part)
-    )
-
-
-def _moved(asked: tuple[str, ...], stored: tuple[str, ...]) -> bool:
-    """Whether the same parts follow, each with its preposition, in another order: "to stay in Rome", "in Rome to stay"."""
-    left, right = _parts(asked), _parts(stored)
-    return left[0] == right[0] and sorted(left) == sorted(right)
-
-
-def _parts(tokens: tuple[str, ...]) -> list[tuple[str, ...]]:
-    starts = [0, *(place for place, token in enumerate(tokens) if place and token in words.PREPOSITIONS), len(tokens)]
-    return [tokens[start:end] for start, end in itertools.pairwise(starts)]
-
-
-def _compound(asked: tuple[str, ...], stored: tuple[str, ...], part: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether what differs are two parts with a preposition between them here, and none, in turned order, there."""
-    for place in range(1, len(part)):
-        first, second = part[:place], part[place:]
-        if second + first == other:
-            return any(
-                (_has(asked, first + (small,) + second) and _has(stored, other))
-                or (_has(stored, second + (small,) + first) and _has(asked, part))
-                for small in _OF
-            )
-    return False
-
-
-def _has(tokens: tuple[str, ...], part: tuple[str, ...]) -> bool:
-    return any(tokens[place : place + len(part)] == part for place in range(len(tokens) - len(part) + 1))
 
 
 def heavy_tokens(reading: Reading, found: Difference, kind: Kind) -> tuple[str, ...]:

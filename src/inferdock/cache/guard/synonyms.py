@@ -30,6 +30,7 @@ good nice great decent
 career job employment
 terrible horrible awful dreadful
 huge enormous giant gigantic massive
+big large
 tiny minuscule
 immediately instantly
 safe secure
@@ -41,7 +42,7 @@ begin start
 end finish
 stop quit cease
 help assist
-fix repair
+fix repair mend
 choose select pick
 improve enhance better increase raise boost
 reduce decrease lessen

@@ -32,6 +32,9 @@ FILLERS = listed(
 )
 """Leave the answer as it is."""
 
+ADVERBS = listed("please really actually exactly truly indeed basically literally simply somehow honestly kindly just")
+"""Those of the fillers that may stand within a phrase."""
+
 LIGHT = listed(
     """
     be do in at of for to about as that it there so this also now own very inworld one andwhy
@@ -49,7 +52,7 @@ LIGHT_IN_LISTS = listed(
 NEAR = listed(
     """
     from by during available existing considered called such sometimes usually generally typically especially
-    particularly specifically mainly whole else completely absolutely totally thing
+    particularly specifically mainly whole else completely absolutely inlife totally thing
     """
 )
 """May be missing on one side, if the score is a little higher."""
@@ -81,8 +84,8 @@ GENERIC = listed(
     common different several few complete finish done visit see go come make take give do need start keep feel
     """
 )
-"""Mostly name the kind of what stands beside them, or its manner: "UV light", "the pH level". One or two may be missing on
-one side of an open question, if the score is nearly the threshold."""
+"""Mostly name the kind of what stands beside them, or its manner: "UV light", "the pH level". One or two
+may be missing on one side of an open question, if the score is nearly the threshold."""
 
 QUESTIONS = listed(
     """
@@ -106,19 +109,25 @@ PERSONS = listed(
     """
 )
 
+ALIKE = {
+    "abt": "about", "bcoz": "because", "coz": "because", "cuz": "because", "thru": "through", "tho": "though",
+    "ok": "okay", "nd": "and", "wat": "what", "wht": "what", "whom": "who", "which": "what", "could": "can",
+    "shall": "will", "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "twenty": "20", "thirty": "30",
+    "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "percent": "%", "1st": "first",
+    "2nd": "second", "3rd": "third", "US": "usa", "rs": "₹", "inr": "₹", "rupees": "₹", "pic": "picture",
+    "pics": "pictures", "v": "vs", "versus": "vs", "btw": "between",
+}  # fmt: skip
+"""Words, and abbreviations, that stand for one another in what a text means; not where it is about words."""
+
 _WHOLE = {
-    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "ain't": "is not", "let's": "let us",
-    "i'm": "i am", "y'all": "you", "whats": "what is", "hows": "how is", "whos": "who is", "wheres": "where is",
-    "thats": "that is", "dont": "do not", "doesnt": "does not", "didnt": "did not", "isnt": "is not", "arent": "are not",
-    "wasnt": "was not", "cant": "can not", "wont": "will not", "couldnt": "could not", "shouldnt": "should not",
-    "wouldnt": "would not", "havent": "have not", "hasnt": "has not", "im": "i am", "ive": "i have", "youre": "you are",
-    "u": "you", "ur": "your", "r": "are", "pls": "please", "plz": "please", "gonna": "going to", "gotta": "have to",
-    "n": "and", "&": "and", "btw": "between", "v": "vs", "versus": "vs", "abt": "about", "bcoz": "because", "coz": "because",
-    "cuz": "because", "thru": "through", "tho": "though", "ok": "okay", "nd": "and", "wat": "what", "wht": "what",
-    "whom": "who", "which": "what", "could": "can", "shall": "will", "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5",
-    "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "twenty": "20",
-    "thirty": "30", "forty": "40", "fifty": "50", "hundred": "100", "thousand": "1000", "percent": "%",
-    "1st": "first", "2nd": "second", "3rd": "third", "US": "usa", "rs": "₹", "inr": "₹", "rupees": "₹", "pic": "picture", "pics": "pictures",
+    "can't": "can not", "cannot": "can not", "won't": "will not", "shan't": "shall not", "ain't": "is not",
+    "let's": "let us", "i'm": "i am", "y'all": "you", "whats": "what is", "hows": "how is", "whos": "who is",
+    "wheres": "where is", "thats": "that is", "dont": "do not", "doesnt": "does not", "didnt": "did not",
+    "isnt": "is not", "arent": "are not", "wasnt": "was not", "cant": "can not", "wont": "will not",
+    "couldnt": "could not", "shouldnt": "should not", "wouldnt": "would not", "havent": "have not",
+    "hasnt": "has not", "im": "i am", "ive": "i have", "youre": "you are", "u": "you", "ur": "your", "r": "are",
+    "pls": "please", "plz": "please", "gonna": "going to", "gotta": "have to", "n": "and", "&": "and",
 }  # fmt: skip
 _TAILS = {"'re": "are", "'ve": "have", "'ll": "will", "'d": "would", "'m": "am"}
 _IS = frozenset({"what", "who", "where", "when", "why", "how", "it", "that", "there", "he", "she", "here", "this"})

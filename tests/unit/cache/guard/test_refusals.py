@@ -38,7 +38,7 @@ time       | May I pay? | Must I pay?
 question   | When did the ship sink? | Where did the ship sink?
 question   | How many people live there? | How much do people pay there?
 question   | What does a register do? | What is a register?
-person     | If Tom and Ann were married, would his family be happy? | If Tom and Ann were married, would her family be happy?
+person     | If Tom and Ann wed, would his family be happy? | If Tom and Ann wed, would her family be happy?
 person     | What is my name? | What is your name?
 person     | How can I make my mother happy? | How can I make your mother happy?
 word       | Is Tom Wright a photographer? | Is Tom Wright an accredited photographer?
