@@ -265,7 +265,7 @@ class Flight:
             return
         if self.exchange is None:
             self._abandon()
-        else:
+        elif not self._recorder.complete:  # clients may go at the last event, when only the end of the body is missing
             self.broadcast.leave()
 
     def caught_up(self, rider: Rider) -> None:

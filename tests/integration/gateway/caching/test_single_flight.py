@@ -152,3 +152,24 @@ async def test_a_stream_that_is_cut_is_cut_for_all_and_not_stored() -> None:
         assert all(b"half" in raw and b"stream_cut" in raw and b"[DONE]" not in raw for raw in got)
         assert len(replica.requests) == 1
         assert (await p.admin())["entries"] == 0
+
+
+async def test_a_client_that_goes_at_the_last_event_has_its_answer_stored() -> None:
+    """As the official client does: the end of the body may come after ``[DONE]``."""
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "sim"}
+    delta = {"index": 0, "delta": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    events = [{**head, "choices": [delta]}, {**head, "choices": [], "usage": usage}]
+    data = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    script = [EVENT_STREAM, b"%x\r\n%b\r\n" % (len(data), data), 0.3, b"0\r\n\r\n"]
+    async with scripted_replica(script) as replica, platform() as p:
+        port = int(replica.url.rpartition(":")[2])
+        p.gateway.server.replace_endpoints([EndpointSpec("replica-0", "127.0.0.1", port, "sim", "r1")])
+        await p.gateway.until_ready(1)
+        response = await p.http.post(p.gateway.url + "/v1/chat/completions", json=chat_body(stream=True))
+        while b"[DONE]" not in await response.content.readany():
+            pass
+        response.close()
+        await asyncio.sleep(0.5)
+        assert (await p.post(chat_body())).cache == "hit exact"
+        assert len(replica.requests) == 1
