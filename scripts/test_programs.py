@@ -11,7 +11,13 @@ import sys
 from scripts.setup_shell import LocalRunner, SetupError
 from scripts.setup_system import SystemPackages, running_as_root
 
-PACKAGE_OF_PROGRAM = {"curl": "curl", "h2load": "nghttp2-client", "wrk": "wrk", "npm": "npm"}
+PACKAGE_OF_PROGRAM = {
+    "curl": "curl",
+    "h2load": "nghttp2-client",
+    "wrk": "wrk",
+    "npm": "npm",
+    "redis-server": "redis-server",
+}
 """Programs and Debian's packages of them; npm brings node."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -11,6 +12,9 @@ from rich.table import Table
 from inferdock.cli.output import output_option, print_json
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.config.load import Loaded, flatten
+
+
+_PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
 
 
 @click.group()
@@ -41,9 +45,20 @@ def show(config_file: Path | None, origin: bool, output: str) -> None:
 
 def _as_json(loaded: Loaded, origin: bool) -> dict[str, object]:
     if not origin:
-        return loaded.settings.model_dump(mode="json")
-    return {p: {"value": v, "origin": loaded.origins[p]} for p, v in flatten(loaded.settings)}
+        return {name: _masked_tree(value) for name, value in loaded.settings.model_dump(mode="json").items()}
+    return {p: {"value": _masked(v), "origin": loaded.origins[p]} for p, v in flatten(loaded.settings)}
 
 
 def _spell(value: object) -> str:
-    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    return "null" if value is None else str(_masked(list(value) if isinstance(value, tuple) else value))
+
+
+def _masked_tree(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _masked_tree(item) for name, item in value.items()}
+    return _masked(value)
+
+
+def _masked(value: object) -> object:
+    """A URL without its password: what is shown here ends up in tickets."""
+    return _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value

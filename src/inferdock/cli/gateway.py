@@ -18,7 +18,9 @@ from inferdock.gateway.admin import endpoint_spec
 
 @click.command()
 @config_file_option
-@click.option("--replica", "replicas", multiple=True, metavar="MODEL[@REVISION]=URL", help="A replica to send requests to.")
+@click.option(
+    "--replica", "replicas", multiple=True, metavar="MODEL[@REVISION]=URL", help="A replica to send requests to."
+)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port for clients; 0 takes any free one.")
 @click.option("--admin-port", type=int, help="Port of the admin API on 127.0.0.1; 0 takes any free one.")

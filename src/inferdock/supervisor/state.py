@@ -89,9 +89,13 @@ def _locked(path: Path) -> IO[str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new one, never half of it."""
+    """Write a file so that readers see the old or the new one, never half of it; only its owner may read it.
+
+    Settings may hold a password in a URL.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
     draft.replace(path)
 
 
