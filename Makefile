@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway clean
+.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway bench-cache clean
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) 2>/dev/null)))
 ENGINE ?=
@@ -70,6 +70,10 @@ bench-overhead: ## Measure what the gateway costs over the bare replicas
 bench-gateway: ## Measure this gateway against others (ARGS: --quick --only c32 --peers haproxy --install)
 	$(ready)
 	@$(BIN)/python -m bench.gateway $(ARGS)
+
+bench-cache: ## Measure the response cache beside GPTCache (ARGS: --quick --install --accuracy --rounds 3)
+	$(ready)
+	@$(BIN)/python -m bench.cache $(ARGS)
 
 clean: ## Remove what these targets made: .venv, out, caches of the tools
 	@rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov

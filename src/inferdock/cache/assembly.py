@@ -25,7 +25,7 @@ from inferdock.cache.redis_store import RedisStore
 from inferdock.cache.redis_sync import RedisSync
 from inferdock.cache.response_cache import Hearer, ResponseCache, Shared
 from inferdock.cache.sealer import sealer_from_files
-from inferdock.cache.semantic_tier import SemanticTier
+from inferdock.cache.semantic_tier import Embedding, SemanticTier
 from inferdock.cache.thresholds import threshold
 from inferdock.domain.errors import ConfigError
 from inferdock.telemetry.logs import EventLog
@@ -73,10 +73,15 @@ def build_cache(
     return cache
 
 
-def build_tier(settings: CacheSettings, *, wall_clock: Callable[[], float] = time.time) -> SemanticTier:
-    """What finds messages that mean the same; its embedding model is loaded when it starts."""
+def build_tier(
+    settings: CacheSettings,
+    *,
+    load: Callable[[], Embedding] | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> SemanticTier:
+    """What finds messages that mean the same; its embedding model is loaded when it starts, by default as set."""
     return SemanticTier(
-        load=lambda: load_embedder(settings.embedder_dir, settings.lookup_budget_s),
+        load=load or (lambda: load_embedder(settings.embedder_dir, settings.lookup_budget_s)),
         index=IndexSet(),
         guard=Guard(),
         surface_form=surface_form,
