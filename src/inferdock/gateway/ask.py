@@ -12,6 +12,9 @@ from inferdock.keys.key import Key
 from inferdock.telemetry.tracing import Trace
 from inferdock.wire.openai import RequestFields
 
+SESSION_HEADER = b"x-session-id"
+"""Requests of one session stay with one replica and one revision."""
+
 
 @dataclass(slots=True)  # made by position: one for each request
 class Ask:

@@ -22,7 +22,7 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.balance.wanted import Wanted
 from inferdock.domain.errors import RequestError, unavailable
 from inferdock.gateway.answer import Answer, Outlet, respond_error
-from inferdock.gateway.ask import Ask
+from inferdock.gateway.ask import SESSION_HEADER, Ask
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.books import Books, Record
 from inferdock.gateway.caching.plan import Bypass, Plan
@@ -71,7 +71,6 @@ POST_ONLY = frozenset(
 TIMEOUT_HEADER = b"x-inferdock-timeout-ms"
 """How long the client will wait, in milliseconds; a request that cannot begin by then is refused."""
 
-SESSION_HEADER = b"x-session-id"
 _REQUEST_ID = re.compile(rb"[!#-\[\]-~]{1,128}")  # visible ASCII that needs no escape in JSON
 _PROMPT = re.compile(rb'"(?:messages|prompt|input)"\s*:')
 _ROUTES = {path: path.decode() for path in POST_ONLY}

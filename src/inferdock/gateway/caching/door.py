@@ -7,31 +7,28 @@ admitted. The door belongs to one process; what processes share is behind the ``
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inferdock.balance.endpoints import Endpoint, EndpointSet
-from inferdock.cache.canonical import Refusal, read
-from inferdock.cache.directives import opted_out, without_aliases
 from inferdock.cache.entry import Entry, StoredAnswer
 from inferdock.cache.match import Found, Question
-from inferdock.cache.policy import CachePolicy, why_not
 from inferdock.cache.response_cache import ResponseCache
 from inferdock.cache.scope import exact_key, partition
-from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import RequestError, unavailable
 from inferdock.gateway.ask import Ask
 from inferdock.gateway.caching.background import Background
 from inferdock.gateway.caching.flight import Flight
 from inferdock.gateway.caching.metrics import CacheMetrics
 from inferdock.gateway.caching.operations import Operations
-from inferdock.gateway.caching.plan import Bypass, Plan, Terms
+from inferdock.gateway.caching.plan import Bypass, Plan
+from inferdock.gateway.caching.planning import Planner, identity_of
 from inferdock.gateway.caching.rider import Rider
 from inferdock.gateway.caching.sharing import generate_shared
 from inferdock.gateway.exchange import Exchange
-from inferdock.gateway.http_server import Request
 from inferdock.gateway.waiting_room import WaitingRoom
 from inferdock.telemetry.logs import EventLog
 
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
     from inferdock.config.settings import CacheSettings, GatewaySettings
 
 CHORES_S = 1.0
-PATHS = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 
 
 class Gate(Protocol):
@@ -88,90 +84,14 @@ class Door:
         self._flights: dict[tuple[bytes, bool], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._background = Background(self, metrics=metrics, log=log, chance=chance)
+        self._planner = Planner(endpoints=gate.endpoints, cache=cache, chance=chance)
+        self.plan = self._planner.plan
         self.configure(settings, gateway)
 
     def configure(self, settings: CacheSettings, gateway: GatewaySettings) -> None:
         """Use these from now on."""
         self.settings = settings
-        self._models = gateway.models
-        self._terms: dict[str, Terms | None] = {}
-
-    # -- Before admission ------------------------------------------------------------------------------------
-
-    def terms(self, model: str) -> Terms | None:
-        """How a model uses the cache, None when it does not."""
-        if model not in self._terms:
-            if len(self._terms) > 4096:
-                self._terms.clear()
-            self._terms[model] = self._make_terms(model)
-        return self._terms[model]
-
-    def _make_terms(self, model: str) -> Terms | None:
-        common, route = self.settings, self._models.get(model)
-        own = route.cache if route is not None else None
-
-        def chosen(name: str) -> object:
-            value = getattr(own, name) if own is not None else None
-            return getattr(common, name) if value is None else value
-
-        if not chosen("enabled"):
-            return None
-        return Terms(
-            policy=CachePolicy(
-                any_temperature=bool(chosen("any_temperature")),
-                semantic=bool(chosen("semantic")),
-                max_messages=common.max_messages,
-                max_prompt_bytes=common.max_prompt_bytes,
-                max_answer_bytes=common.max_answer_bytes,
-            ),
-            threshold=float(chosen("threshold")),  # type: ignore[arg-type]
-            ttl_s=float(chosen("ttl_s")),  # type: ignore[arg-type]
-            ttl_jitter=common.ttl_jitter,
-            wrong_bound=float(chosen("wrong_bound")),  # type: ignore[arg-type]
-        )
-
-    def plan(self, request: Request, named: Mapping[bytes, bytes], model: str, tenant: str) -> Plan | Bypass | None:
-        """What the cache makes of a request; None when its model or route does not use the cache.
-
-        Raises:
-            RequestError: 400, a field of the body that is for the cache is wrong.
-        """
-        if request.method != b"POST" or request.path not in PATHS:
-            return None
-        terms = self.terms(model)
-        if terms is None:
-            return None
-        canonical = read(request.body, request.path)
-        if isinstance(canonical, Refusal):
-            return Bypass(canonical.reason, request.body)
-        directives = opted_out(_all(request, named, b"cache-control"), named.get(b"pragma"), canonical.body)
-        body = without_aliases(request.body) if canonical.aliased else request.body
-        if directives.no_store and not directives.only_if_cached:
-            return Bypass(directives.reason, body)
-        reason = why_not(canonical, terms.policy)
-        if not reason and request.target != request.path:
-            reason = "query"
-        if not reason and canonical.stream and request.http10:
-            reason = "http10"
-        spec = None if reason else self._likely(model, named.get(b"x-session-id"))
-        if spec is None or not (spec.digest or spec.revision):
-            return Bypass(reason or "revision", body)
-        identity = _identity(spec)
-        return Plan(
-            request=canonical,
-            directives=directives,
-            terms=terms,
-            body=body,
-            tenant=tenant,
-            identity=identity,
-            key=exact_key(tenant, identity, canonical),
-            partition=partition(tenant, identity, canonical, self.cache.fingerprint),
-            epoch=self.cache.epoch(tenant, model),
-        )
-
-    def _likely(self, model: str, session: bytes | None) -> EndpointSpec | None:
-        """An endpoint of the revision that would get this request, as far as can be said before it is chosen."""
-        return self._gate.endpoints.likely(model, session, self._chance())
+        self._planner.configure(settings, gateway)
 
     # -- After admission -------------------------------------------------------------------------------------
 
@@ -245,7 +165,7 @@ class Door:
     def _take_off(self, flight: Flight, rider: Rider) -> None:
         plan = flight.plan
         flight.join(rider)
-        if not plan.directives.no_cache:
+        if not plan.directives.no_cache and rider.ask.deadline == math.inf:  # a hurry of one's own is not for others
             self._flights[plan.key, flight.stream] = flight
         if plan.directives.no_cache or not self.cache.must_look(plan.question(rider.model)):
             flight.generate()
@@ -314,7 +234,7 @@ class Door:
         endpoint = exchange.endpoint if exchange is not None else None
         if endpoint is None:
             return None
-        identity = _identity(endpoint.spec)
+        identity = identity_of(endpoint.spec)
         moved = identity != plan.identity
         now = self.wall()
         ttl_s = min(plan.terms.ttl_s, plan.directives.ttl_s or plan.terms.ttl_s)
@@ -362,6 +282,16 @@ class Door:
         self.metrics.closed(rider)
         self._gate.closed(rider)
 
+    def _turn_late_away(self) -> None:
+        """Who rides on somebody else's flight may have less patience."""
+        now = self._gate.now()
+        for flight in list(self._flights.values()):
+            for rider in [rider for rider in flight.riders if rider.ask.deadline < now and not rider.first_byte_at]:
+                rider.refuse(
+                    unavailable(f"No answer of `{rider.model}` began in time.", code="queue_timeout", retry_after_s=1)
+                )
+                flight.left(rider)
+
     def turn_all_away(self) -> None:
         """The drain's deadline has passed: nobody waits for a look-up any longer."""
         error = unavailable("This gateway has shut down.", code="draining", retry_after_s=1)
@@ -383,6 +313,7 @@ class Door:
         """Once a second: memory of what is void is given back, and figures that others count are taken over."""
         while True:
             self.cache.memory.sweep()
+            self._turn_late_away()
             self.metrics.take_over(self.cache.memory.evictions.items(), self.cache.store_failures())
             await asyncio.sleep(CHORES_S)
 
@@ -396,17 +327,6 @@ class Door:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.cache.close()
-
-
-def _identity(spec: EndpointSpec) -> str:
-    return f"{spec.model}\n{spec.identity}"
-
-
-def _all(request: Request, named: Mapping[bytes, bytes], name: bytes) -> bytes | None:
-    """All values of a header that may come several times; they are one list."""
-    if name not in named:
-        return None
-    return b", ".join([value for field, value in request.headers if field == name])
 
 
 def _bypass_headers(reason: str) -> list[tuple[bytes, bytes]]:

@@ -173,3 +173,13 @@ async def test_a_client_that_goes_at_the_last_event_has_its_answer_stored() -> N
         await asyncio.sleep(0.5)
         assert (await p.post(chat_body())).cache == "hit exact"
         assert len(replica.requests) == 1
+
+
+async def test_a_hurry_of_one_client_is_not_for_the_others() -> None:
+    async with platform(options=SimOptions(ttft_s=3.0, itl_s=0.001)) as p:
+        patient = asyncio.create_task(p.post(chat_body()))
+        await asyncio.sleep(0.1)
+        hurried = await p.post(chat_body(), x_inferdock_timeout_ms="500")
+        assert (hurried.status, hurried.data["error"]["code"]) == (503, "queue_timeout")
+        assert (await patient).status == 200
+        assert p.upstream == 1
