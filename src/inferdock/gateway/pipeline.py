@@ -214,10 +214,8 @@ class Pipeline:
         mode = self._resume_mode(request, fields, model)
         body, drop_usage = _body_for_replica(request, fields, mode)
         if share and drop_usage:
-            fields, drop_usage = (
-                msgspec.structs.replace(fields, stream_options=StreamOptions(include_usage=True)),
-                False,
-            )
+            fields = msgspec.structs.replace(fields, stream_options=StreamOptions(include_usage=True))
+            drop_usage = False
         if not share:
             request.body = body  # one copy is enough
         budget = self._budgets.get(model)

@@ -57,6 +57,9 @@ class Surroundings(Protocol):
     def waiting(self, model: str) -> int:
         """Requests that wait for a replica."""
 
+    def under_way(self, plan: Plan) -> bool:
+        """The same is being generated for somebody."""
+
     def depart(self, flight: Flight, ask: Ask) -> Exchange:
         """Begin a generation."""
 
@@ -180,7 +183,16 @@ class Background:
     # -- Near misses -----------------------------------------------------------------------------------------
 
     async def _judge_near_miss(self, job: Job) -> None:
-        """Where the judge says that one answer serves both, the next equal request gets it."""
+        """Where the judge says that one answer serves both, the next such request gets it.
+
+        A request that was answered has an entry of its own by now, and nobody is asked. This is for those whose answer
+        could not be stored: too long, cut, or given up by the client.
+        """
+        until = self._around.now() + PATIENCE_S
+        while self._around.under_way(job.plan) and self._around.now() < until:  # noqa: ASYNC110 - it ends in many ways
+            await asyncio.sleep(LOOK_S)
+        if self._around.cache.get(job.plan.key) is not None:
+            return
         match, judge = job.found.match, self._around.settings.judge_model
         assert match is not None
         assert match.candidate is not None

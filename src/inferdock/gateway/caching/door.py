@@ -271,6 +271,10 @@ class Door:
         """Requests that wait for a replica."""
         return self._gate.room.all_waiting().get(model, 0)
 
+    def under_way(self, plan: Plan) -> bool:
+        """The same is being generated for somebody."""
+        return any((plan.key, streams) in self._flights for streams in (True, False))
+
     # -- Owner of riders -------------------------------------------------------------------------------------
 
     def now(self) -> float:

@@ -64,9 +64,7 @@ async def test_what_means_something_else_does_not(text: str) -> None:
 
 
 ELSEWHERE = {
-    "system-prompt": {
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
-    },
+    "system-prompt": {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]},
     "history": {
         "messages": [
             {"role": "user", "content": "hi"},
@@ -136,11 +134,13 @@ class Fickle(SimServer):
     Attributes:
         verdict: what it says as a judge.
         judged: questions that it was asked as a judge.
+        delay_s: until it answers.
     """
 
     said = 0
     verdict = "YES"
     judged = 0
+    delay_s = 0.0
 
     async def _generate(self, request: web.Request, *, chat: bool) -> web.StreamResponse:
         body = json.loads(await request.read())
@@ -149,6 +149,7 @@ class Fickle(SimServer):
             text = self.verdict
         else:
             self.said += 1
+            await asyncio.sleep(self.delay_s)
             text = f"The answer is {self.said * 17}."
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
@@ -176,16 +177,36 @@ async def test_wrong_hits_are_measured_and_the_cache_falls_back_by_itself() -> N
         assert 'llm_cache_audited_hits_total{model="sim",partition_class="<1k",verdict="different"}' in text
 
 
-async def test_a_judge_promotes_what_the_rules_would_not_serve() -> None:
+NEAR = "I forgot my password, how can I reset it?"
+
+
+async def test_a_judge_promotes_near_misses_that_got_no_answer_of_their_own() -> None:
     judged = SEMANTIC.model_copy(update={"judge_model": "sim"})
-    near = "I forgot my password, how can I reset it?"
     async with fickle_platform(judged) as (p, sim):
         await stored(p)
-        first = await p.post(chat_body(near), cache_control="only-if-cached")
-        assert first.status == 504
-        said = await p.admin("explain", model="sim", body=chat_body(near))
-        assert said["outcome"] == "miss"
-        assert sim.judged == 0  # a request that wants no generation makes none, not even of a judge
+        said = await p.admin("explain", model="sim", body=chat_body(NEAR))
+        assert (said["outcome"], said["candidate"]) == ("miss", ASKED)
+        sim.delay_s = 0.5
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.2):  # the client gives up
+                await p.post(chat_body(NEAR))
+        sim.delay_s = 0.0
+        async with asyncio.timeout(20):
+            while (await p.admin("explain", model="sim", body=chat_body(NEAR)))["outcome"] != "hit":
+                await asyncio.sleep(0.1)
+        assert sim.judged == 1
+        assert (await p.post(chat_body(NEAR))).text == "The answer is 17."
+
+
+async def test_a_judge_that_says_no_promotes_nothing_and_answered_requests_are_not_judged() -> None:
+    judged = SEMANTIC.model_copy(update={"judge_model": "sim"})
+    async with fickle_platform(judged) as (p, sim):
+        sim.verdict = "NO"
+        await stored(p)
+        assert (await p.post(chat_body(NEAR))).cache == "miss"
+        await asyncio.sleep(1.0)
+        assert sim.judged == 0
+        assert (await p.post(chat_body(NEAR))).text == "The answer is 34."
 
 
 @contextlib.asynccontextmanager
