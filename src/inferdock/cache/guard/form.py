@@ -16,9 +16,10 @@ MAX_CHARACTERS = 32_768
 """Longer texts have only their own form: the work on one is bounded."""
 
 _CODE = re.compile(
-    r"```|`[^`\n]+`|[;{}]\s*\n|=>|->|==|!=|&&|\|\||</|/>|\w\(\)|\bdef \w+\(|#include|\$\w+\s*=|\n {4,}\S|(?:^|\n)\t+\S"
+    r"```|`[^`\n]+`|[;{}]\s*\n|=>|->|==|!=|&&|\|\||</|/>|\bdef \w+\(|#include|\$\w+\s*=|\n {4,}\S|(?:^|\n)\t+\S"
     r"|\b(?:SELECT|INSERT|UPDATE|DELETE)\b[^\n]{1,200}\b(?:FROM|INTO|SET)\b|\\[a-zA-Z]|\w\[\w*\]|^\s*[\[{]"
 )
+_ASKED_OF_CODE = re.compile(r"(?<=[a-z]{3})(?<!`) ?\?\Z")
 _SPACES = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r" ?\n\s*")
 _INSIDE_QUOTE = re.compile(r"(?:(?<=^)|(?<=[\s:(,]))([\"'])\s+(?=\S)")
@@ -42,8 +43,10 @@ def looks_like_code(text: str) -> bool:
 def surface_form(text: str) -> str:
     """Normal form of a prompt. Equal only for texts that ask the same; any str will do, lone surrogates stay in it."""
     whole = text.strip()
-    if len(whole) > MAX_CHARACTERS or looks_like_code(whole):
+    if len(whole) > MAX_CHARACTERS:
         return f"\0{whole}"
+    if looks_like_code(whole):
+        return f"\0{_ASKED_OF_CODE.sub('', whole)}"
     return _folded(fold_case(_spaced(plain_glyphs(whole)))) or whole
 
 

@@ -12,8 +12,9 @@ NAMES = frozenset(
     {"polish", "turkey", "china", "march", "may", "august", "apple", "windows", "bush", "shell", "target", "reading"}
     | {"nice", "job", "lent", "word", "excel", "mercury", "pages", "numbers", "orange", "gap", "bath", "cork", "mobile"}
 )
-_MARKABLE = re.compile(rf"\b(?:{'|'.join(sorted(ACRONYMS | NAMES))})\b")
-_OF_PRONOUN = frozenset({"help", "tell", "give", "show", "let", "teach", "of", "with", "both", "hate", "love", "make"})
+_MARKABLE = re.compile(rf"\b(?:{'|'.join(sorted(ACRONYMS | NAMES))})\b|\w\(\)")
+_BEFORE_PRONOUN = frozenset({"help", "tell", "give", "show", "let", "teach", "hate", "love", "make"})
+_BEFORE_LAST = frozenset({"with", "for"})
 _WORD = re.compile(r"[^\W\d_]+")
 _SENTENCE_START = re.compile(r"(?:^|[.?!:\n\"'(])\s*$")
 
@@ -39,7 +40,7 @@ def marked_words(text: str) -> tuple[str, ...]:
 
 
 def fold_case(text: str) -> str:
-    """Lower case, but for the marked words."""
+    """Lower case, but for the marked words and the names of functions."""
     folded = text.lower()
     if len(folded) != len(text) or not _MARKABLE.search(folded) or not says_case(text):
         return folded
@@ -57,6 +58,8 @@ def _marked(text: str, found: list[re.Match[str]], place: int) -> bool:
     if word.isupper() and len(word) > 1:
         near = found[max(place - 1, 0) : place + 2]
         return word.lower() in ACRONYMS and not any(other[0].isupper() for other in near if other is not found[place])
+    if text[found[place].end() : found[place].end() + 2] == "()":
+        return not word.islower()  # the name of a function
     if not word[0].isupper() or word.lower() not in NAMES:
         return False
     return not _SENTENCE_START.search(text, max(found[place].start() - 8, 0), found[place].start())
@@ -68,5 +71,8 @@ def pronoun_or_country(asked: str, stored: str) -> bool:
 
 
 def _pronoun(text: str) -> bool:
-    words = _WORD.findall(text)
-    return any(second == "us" and first.lower() in _OF_PRONOUN for first, second in itertools.pairwise(words))
+    words = [word.lower() if word != "US" else word for word in _WORD.findall(text)]
+    return any(
+        second == "us" and (first in _BEFORE_PRONOUN or (first in _BEFORE_LAST and place + 2 == len(words)))
+        for place, (first, second) in enumerate(itertools.pairwise(words))
+    )

@@ -7,7 +7,7 @@ from inferdock.cache.guard.words import listed
 _TASKS = listed(
     """
     help tell explain suggest recommend translate give show list share provide find solve write describe
-    define name  advise answer read make create send check review summarize compare calculate generate fix
+    define name  advise answer make create send check review summarize compare calculate generate fix
     clarify draft
     """
 )
@@ -23,8 +23,10 @@ _WANT_YOU = (("i", "want", "you", "to"), ("i", "need", "you", "to"), ("i", "woul
 
 
 def without_request(words: list[str]) -> list[str]:
-    """The words without the request before them; "can you swim" is none."""
+    """The words without the request before them, or an "or not" behind; "can you swim" is no request."""
     rest = [word for word in words[:3] if word != "please"] + words[3:]
+    if rest[-2:] == ["or", "not"]:
+        del rest[-2:]
     if len(rest) > 3 and rest[0] in {"can", "will", "would"} and rest[1] in _SOMEBODY:
         task = rest[3:] if rest[2] == "please" else rest[2:]
         if task[0] in _TASKS:

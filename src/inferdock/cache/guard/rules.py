@@ -166,6 +166,8 @@ def _light_trap(found: Difference, kind: Kind) -> Reason | None:
         return "order"
     if any("from" in one and not _DIRECTIONS.isdisjoint(other) for one, other in sides):
         return "order"
+    if any("to" in one and "in" in other for one, other in sides):
+        return "word"
     if _near(found.asked, kind) and _near(found.stored, kind):
         return "word"
     return None

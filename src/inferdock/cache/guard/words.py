@@ -60,7 +60,7 @@ NEAR = listed(
 NEAR_IN_QUESTIONS = listed(
     """
     with and have get up around here other another every learn begin find stay follow perform place form level
-    category section style usage use rate area field purpose case process account world
+    category section style  rate area field purpose case process account world
     """
 )
 """As NEAR, where both are open questions ("how", "what")."""

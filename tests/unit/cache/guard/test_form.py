@@ -24,6 +24,8 @@ SAME = {
     "spaces in a quotation": ("Reply to this: '  where is it '", "Reply to this: 'where is it'"),
     "please in a template": ("Classify.\nText: my card is lost please", "Classify.\nText: my card is lost"),
     "an acronym among capitals": ("WHO IS IT", "who is it"),
+    "mark behind a question about code": ("What is x == y called?", "What is x == y called"),
+    "case beside a function's name": ("can a program run without main()", "Can a program run without main()?"),
     "accents written in two ways": ("Qu'est-ce que le caf\u0065\u0301", "Qu'est-ce que le caf\u00e9"),
 }
 DIFFERENT = {
@@ -35,6 +37,7 @@ DIFFERENT = {
     "a power": ("What is 2²", "What is 22"),
     "a comma": ("No, stop", "No stop"),
     "please as a word": ("How do you say please", "How do you say"),
+    "a function's name": ("What does parseAll() do?", "What does parseall() do?"),
     "case in code": ("Explain `Foo.bar()`", "Explain `foo.bar()`"),
     "indentation in code": ("if x:\n    a = 1\n    b = 2", "if x:\n    a = 1\nb = 2"),
     "an operator": ("a == b", "a = b"),

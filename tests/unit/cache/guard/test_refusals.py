@@ -8,7 +8,7 @@ from inferdock.cache.guard import Guard
 
 PAIRS = """
 number     | What is the best laptop under 500 dollars? | What is the best laptop under 600 dollars?
-number     | How do I prepare for the exam in 2 months? | How do I prepare for the exam in six months?
+number     | How do I train for the race in 2 months? | How do I train for the race in six months?
 number     | Who won the cup in 2014? | Who won the cup in 2018?
 number     | What is 5 + 3? | What is 5 - 3?
 number     | What is -5 squared? | What is 5 squared?
@@ -20,6 +20,7 @@ negation   | What should a nurse worry about? | What shouldn't a nurse worry abo
 negation   | Is it rude to tip in Japan? | Is it rude not to tip in Japan?
 negation   | Can I take aspirin with alcohol? | Can I take aspirin without alcohol?
 negation   | No, stop it now | No stop it now
+negation   | What do you enjoy eating or not eating? | What do you enjoy eating?
 antonym    | How can I become more patient? | How can I become less patient?
 antonym    | What is the best phone? | What is the worst phone?
 antonym    | How do I buy a house? | How do I sell a house?
@@ -37,7 +38,7 @@ time       | Should I go? | Can I go?
 time       | May I pay? | Must I pay?
 question   | When did the ship sink? | Where did the ship sink?
 question   | How many people live there? | How much do people pay there?
-question   | What does a register do? | What is a register?
+question   | What does a rotor do? | What is a rotor?
 person     | If Tom and Ann wed, would his family be happy? | If Tom and Ann wed, would her family be happy?
 person     | What is my name? | What is your name?
 person     | How can I make my mother happy? | How can I make your mother happy?
@@ -59,6 +60,9 @@ order      | Is a cat bigger than a dog? | Is a dog bigger than a cat?
 order      | Can Tom beat Ann? | Can Tom be beat by Ann?
 question   | Does Tom hurt Ann? | Is Tom hurt by Ann?
 word       | Did Tom hire Ann? | Did Tom fire Ann?
+word       | What is radar used for? | What is radar?
+person     | Can you whistle? | Can anyone whistle?
+word       | Are there trains in Rome? | Are there trains to Rome?
 quote      | What does "begin" mean? | What does "start" mean?
 mention    | What does begin mean? | What does start mean?
 mention    | Translate I am happy into French | Translate I am glad into French
