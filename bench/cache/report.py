@@ -105,14 +105,17 @@ def _ratio(found: Mapping[str, Mapping[str, float]] | None, kind: str) -> str:
 
 def _origin(document: Document) -> str:
     machine, prompts = document["machine"], document["prompts"]
-    versions = document["inferdock"]["versions"] | document["gptcache"].get("versions", {})
+    ours, theirs = (_versions(document[name].get("versions", {})) for name in ("inferdock", "gptcache"))
     return (
         f"{document['started']}, commit {machine['commit']}, {machine['processor']}, one core of {machine['cpus']}. "
         f"{prompts['count']} prompts ({document['workload']}) of {prompts['tokens_p50']} tokens (median), "
         f"{prompts['tokens_max']} at most. "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + "."
+        f"Inferdock with {ours}; GPTCache: {theirs or document['gptcache']['missing']}."
     )
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,22 +1,18 @@
 """The prompts of the measurement: labelled ones where the data is there, made-up English ones where it is not.
 
-No prompt gets into a result. Where the data is: ``INFERDOCK_CACHE_DATA``, by default ``../shared/data/semantic_cache``.
+No prompt gets into a result.
 """
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
-import os
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PAIRS = ("pairs_qqp", "pairs_template", "pairs_checklist")
+from bench.cache import accuracy_data
+from bench.cache.accuracy_data import Lookup, Workload
+
+SETS = ("qqp", "template", "checklist")
 
 OPENINGS = (
     "how do i", "what is the best way to", "can you explain how to", "is it possible to", "why would anyone",
@@ -42,93 +38,40 @@ ENDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """One prompt that is looked up.
-
-    Attributes:
-        expect: number of the stored prompt whose response may be served, None where none may.
-        kind: what the prompt is to that one.
-    """
-
-    prompt: str
-    expect: int | None
-    kind: str
+def labelled() -> bool:
+    """People have said which look-ups of the workload may be answered."""
+    return accuracy_data.FOLDER.is_dir()
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """Stored prompts, and look-ups.
-
-    Attributes:
-        labelled: people have said which look-ups may be answered.
-        name: for the result.
-    """
-
-    stored: list[str]
-    lookups: list[Lookup]
-    labelled: bool
-    name: str
-
-
-def data_folder() -> Path | None:
-    """Where the labelled prompts are, None where there are none."""
-    named = os.environ.get("INFERDOCK_CACHE_DATA")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data" / "semantic_cache"
-    return folder if (folder / "workload_1k.dev.json.gz").exists() else None
-
-
-def workload(folder: Path | None) -> Workload:
+def workload() -> Workload:
     """A thousand stored prompts and a thousand look-ups."""
-    if folder is None:
-        return _made_up()
-    name = "workload_1k.dev"
-    content = json.loads(gzip.decompress((folder / f"{name}.json.gz").read_bytes()))
-    stored = [entry["prompt"] for entry in content["stored"]]
-    places = {prompt: place for place, prompt in enumerate(stored)}
-    lookups = [
-        Lookup(one["prompt"], None if one["expect"] is None else places[one["expect"]], one["kind"])
-        for one in content["lookups"]
-    ]
-    return Workload(stored, lookups, labelled=True, name=name)
-
-
-def _made_up() -> Workload:
+    if labelled():
+        return accuracy_data.workload()
     texts = list(itertools.islice(sentences(seed=1), 2000))
-    return Workload(
-        texts[:1000], [Lookup(text, None, "made up") for text in texts[1000:]], labelled=False, name="made up"
-    )
+    return Workload(tuple(texts[:1000]), tuple(Lookup(text, None, "made up") for text in texts[1000:]))
 
 
-def fillers(folder: Path | None, count: int, without: Iterable[str]) -> list[str]:
+def fillers(count: int, without: Iterable[str]) -> list[str]:
     """Distinct texts, as far as possible such as people wrote, none of them among those to be left out."""
     seen = set(without)
     kept: list[str] = []
-    for text in itertools.chain(_written(folder) if folder is not None else (), sentences(seed=2)):
+    for text in itertools.chain(_written() if labelled() else (), sentences(seed=2)):
+        if len(kept) >= count:
+            return kept
         if text not in seen:
             seen.add(text)
             kept.append(text)
-        if len(kept) == count:
-            return kept
-    raise ValueError(f"there are no {count} different texts")
+    raise AssertionError("sentences never end")
 
 
-def _written(folder: Path) -> list[str]:
+def _written() -> list[str]:
     """Texts of all sets, in an order that mixes them and is the same every time."""
-    texts: dict[str, None] = {}
-    for name in PAIRS:
-        for row in _rows(folder / f"{name}.dev.jsonl.gz"):
-            texts |= {row["a"]: None, row["b"]: None}
-    texts |= {row["text"]: None for row in _rows(folder / "clinc150.dev.jsonl.gz")}
+    pairs = [pair for name in SETS for pair in accuracy_data.pairs(name)]
+    texts = dict.fromkeys(text for pair in pairs for text in (pair.a, pair.b))
+    texts |= dict.fromkeys(text for text, _ in accuracy_data.utterances())
     mixed = list(texts)
     random.Random(3).shuffle(mixed)
     return mixed
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
 
 
 def sentences(*, seed: int) -> Iterator[str]:

@@ -89,8 +89,9 @@ class SemanticCache:
         Args:
             redis_url: ``redis://``, ``rediss://`` or ``unix://``; entries are shared through it (Redis 7, no modules).
                 None: this object has its own.
-            similarity_threshold: above 0, up to 1. It rises with the number of entries, and the guard refuses prompts
-                that differ in meaning whatever their cosine. 1: only equal prompts hit.
+            similarity_threshold: cosine, above 0, up to 1. It rises with the number of entries. The guard refuses
+                prompts that differ in meaning whatever their cosine; where it takes them to say the same, it is
+                content with a little less (``guard.ALLOWANCE``). 1: only equal prompts hit.
             namespace, ttl: see the class.
             max_entries, max_bytes: in this process; the least recently used go first.
             redis_password_file: instead of a password in the URL.

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bench.cache import texts
+from bench.cache import accuracy_data, texts
 
 
 def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
@@ -17,58 +17,57 @@ def write(folder: Path, name: str, rows: list[dict[str, object]]) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data in the form of the labelled sets, with made-up texts."""
-    for name in texts.PAIRS:
-        write(tmp_path, f"{name}.dev.jsonl.gz", [{"a": f"{name} a", "b": f"{name} b"}, {"a": "twice", "b": "asked"}])
-    write(tmp_path, "clinc150.dev.jsonl.gz", [{"text": "said"}])
+    for name in texts.SETS:
+        pairs = [{"a": f"{name} a", "b": f"{name} b", "label": 1}, {"a": "twice", "b": "asked", "label": 0}]
+        write(tmp_path, f"pairs_{name}.dev.jsonl.gz", pairs)
+    write(tmp_path, "clinc150.dev.jsonl.gz", [{"text": "said", "intent": "i"}])
     load = {
-        "stored": [{"prompt": "p", "response": "r"}, {"prompt": "q", "response": "s"}],
-        "lookups": [
-            {"prompt": "Q", "expect": "q", "kind": "surface"},
-            {"prompt": "z", "expect": None, "kind": "unrelated"},
-        ],
+        "stored": [{"prompt": "p", "response": "r"}],
+        "lookups": [{"prompt": "P", "expect": "p", "kind": "surface"}],
     }
     (tmp_path / "workload_1k.dev.json.gz").write_bytes(gzip.compress(json.dumps(load).encode()))
-    return tmp_path
+    monkeypatch.setattr(accuracy_data, "FOLDER", tmp_path)
 
 
-def test_a_workload_names_the_stored_prompt_that_is_expected(folder: Path) -> None:
-    found = texts.workload(folder)
-    assert found.stored == ["p", "q"]
-    assert [(one.prompt, one.expect, one.kind) for one in found.lookups] == [
-        ("Q", 1, "surface"),
-        ("z", None, "unrelated"),
-    ]
-    assert found.labelled
+@pytest.fixture
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is missing."""
+    monkeypatch.setattr(accuracy_data, "FOLDER", tmp_path / "nothing")
 
 
+@pytest.mark.usefixtures("data")
+def test_the_workload_is_the_labelled_one_where_it_is_there() -> None:
+    assert texts.labelled()
+    assert texts.workload().stored == ("p",)
+
+
+@pytest.mark.usefixtures("no_data")
 def test_without_data_a_workload_is_made_up_and_the_same_every_time() -> None:
-    found = texts.workload(None)
-    assert (len(found.stored), len(found.lookups), found.labelled) == (1000, 1000, False)
-    assert found == texts.workload(None)
+    found = texts.workload()
+    assert (len(found.stored), len(found.lookups), texts.labelled()) == (1000, 1000, False)
+    assert found == texts.workload()
 
 
-def test_fillers_are_different_written_ones_first_and_none_that_is_asked(folder: Path) -> None:
-    found = texts.fillers(folder, 30, ["said", "asked"])
-    written = {f"{name} {side}" for name in texts.PAIRS for side in "ab"} | {"twice"}
+@pytest.mark.usefixtures("data")
+def test_fillers_are_different_written_ones_first_and_none_that_is_asked() -> None:
+    found = texts.fillers(30, ["said", "asked"])
+    written = {f"{name} {side}" for name in texts.SETS for side in "ab"} | {"twice"}
     assert set(found[: len(written)]) == written
     assert len(set(found)) == 30
     assert not {"said", "asked"} & set(found)
 
 
-def test_a_smaller_number_of_fillers_is_the_beginning_of_a_larger_one(folder: Path) -> None:
-    assert texts.fillers(folder, 100, [])[:50] == texts.fillers(folder, 50, [])
+@pytest.mark.usefixtures("no_data")
+def test_fillers_are_made_up_where_nobody_wrote_any() -> None:
+    assert len(set(texts.fillers(100, []))) == 100
+
+
+@pytest.mark.usefixtures("data")
+def test_a_smaller_number_of_fillers_is_the_beginning_of_a_larger_one() -> None:
+    assert texts.fillers(100, [])[:50] == texts.fillers(50, [])
 
 
 def test_sentences_are_many() -> None:
     assert len(set(itertools.islice(texts.sentences(seed=2), 60_000))) > 40_000
-
-
-@pytest.mark.parametrize("named", [True, False], ids=["with-data", "empty"])
-def test_the_folder_of_the_data_is_the_one_named_if_it_has_them(
-    folder: Path, named: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    where = folder if named else folder / "nothing"
-    monkeypatch.setenv("INFERDOCK_CACHE_DATA", str(where))
-    assert texts.data_folder() == (folder if named else None)
