@@ -13,7 +13,6 @@ from inferdock.cli.output import output_option, print_json
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.config.load import Loaded, flatten
 
-
 _PASSWORD = re.compile(r"(://[^/@\s]*:)[^/@\s]+@")
 
 
