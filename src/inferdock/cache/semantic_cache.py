@@ -212,7 +212,12 @@ class SemanticCache:
         Raises:
             ValueError: the cache is closed.
         """
-        self._thread.run(lambda: self._cache.flush(EVERYTHING))
+        self._thread.run(self._clear)
+
+    async def _clear(self) -> None:
+        await self._cache.flush(EVERYTHING)
+        if self._cache.tier is not None:
+            await self._cache.tier.vector_of(".")  # behind the clearing, which a later insert could overtake
 
     def close(self) -> None:
         """Let go of Redis, the model and the thread; entries stay in Redis. Calls that are under way end with an
