@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from inferdock.cache.embedder import EmbeddingError
@@ -24,11 +25,11 @@ from inferdock.cache.scope import surface_key
 MAX_WAITING = 16
 """Look-ups that may wait for the thread; at 2 ms each the last one waits for 32 ms."""
 
-MAX_INSERTS_WAITING = 16_384
-"""Inserts that may wait; what comes on top is not found by similarity (:meth:`SemanticTier.room` prevents it)."""
+MAX_CHANGES_WAITING = 16_384
+"""Changes that may wait; inserts beyond are not found by similarity (:meth:`SemanticTier.room` prevents it)."""
 
 SLICE_S = 0.002
-"""Inserts are done for so long at a time, then look-ups have their turn."""
+"""Changes are made for so long at a time, then look-ups have their turn."""
 
 
 class Embedding(Protocol):
@@ -114,7 +115,7 @@ class SemanticTier:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
         self._embedder: Embedding | None = None
         self._looking = 0
-        self._inserts: deque[tuple[bytes, bytes, str, bytes | None, float]] = deque()
+        self._changes: deque[Callable[[], None]] = deque()
         self._texts: dict[bytes, _Known] = {}
         self._forms: dict[bytes, bytes] = {}
         self._expiries: list[tuple[float, bytes]] = []
@@ -163,8 +164,8 @@ class SemanticTier:
     # -- Look-ups --------------------------------------------------------------------------------------------
 
     def has(self, partition: bytes) -> bool:
-        """The partition holds something to compare with."""
-        return self._index.size(partition) > 0
+        """The partition holds something to compare with, or soon may."""
+        return bool(self._changes) or self._index.size(partition) > 0
 
     async def look(self, partition: bytes, text: str, limits: Limits) -> Match:
         """Find an entry of the partition whose message means what ``text`` means; never raises for any text."""
@@ -223,15 +224,27 @@ class SemanticTier:
 
     def insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None:
         """Remember a message, soon; without a vector one is made."""
-        if (self._embedder is None and vector is None) or len(self._inserts) >= MAX_INSERTS_WAITING:
+        if (self._embedder is None and vector is None) or len(self._changes) >= MAX_CHANGES_WAITING:
             return
-        self._inserts.append((partition, key, text, vector, expires_at))
-        if len(self._inserts) == 1:
-            self._thread.submit(self._do_inserts)
+        self._change(partial(self._do_insert, partition, key, text, vector, expires_at))
+
+    def remove(self, key: bytes) -> None:
+        """Forget a message, soon."""
+        self._change(partial(self._do_remove, key))
+
+    def clear(self) -> None:
+        """Forget all, soon."""
+        self._change(self._do_clear)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Changes happen in the order in which they are asked for."""
+        self._changes.append(change)
+        if len(self._changes) == 1:
+            self._submit_changes()
 
     async def room(self) -> None:
-        """Wait until inserts are no longer far behind; for whoever has many of them."""
-        while len(self._inserts) > MAX_INSERTS_WAITING // 2:  # noqa: ASYNC110 - the thread knows no event loop
+        """Wait until changes are no longer far behind; for whoever has many of them."""
+        while len(self._changes) > MAX_CHANGES_WAITING // 2:  # noqa: ASYNC110 - the thread knows no event loop
             await asyncio.sleep(SLICE_S)
 
     async def vector_of(self, text: str) -> bytes | None:
@@ -259,15 +272,21 @@ class SemanticTier:
         except EmbeddingError:
             return None
 
-    def _do_inserts(self) -> None:
+    def _do_changes(self) -> None:
         """A slice of what waits; the rest comes after the look-ups that have come meanwhile."""
         until = time.perf_counter() + SLICE_S
-        while self._inserts and time.perf_counter() < until:
-            self._do_insert(*self._inserts[0])
-            self._inserts.popleft()
-        if self._inserts:
-            with contextlib.suppress(RuntimeError):  # closed meanwhile
-                self._thread.submit(self._do_inserts)
+        while self._changes and time.perf_counter() < until:
+            try:
+                self._changes[0]()
+            except Exception as exc:  # a defect of ours with one entry must not keep all others out
+                self.problem = repr(exc)[:500]
+            self._changes.popleft()
+        if self._changes:
+            self._submit_changes()
+
+    def _submit_changes(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self._thread.submit(self._do_changes)
 
     def _do_insert(self, partition: bytes, key: bytes, text: str, vector: bytes | None, expires_at: float) -> None:
         self._do_expire()
@@ -289,14 +308,6 @@ class SemanticTier:
         if len(self._expiries) > 2 * len(self._texts) + 1024:  # most of them were removed before their time
             self._expiries = [(known.expires_at, key) for key, known in self._texts.items()]
             heapq.heapify(self._expiries)
-
-    def remove(self, key: bytes) -> None:
-        """Forget a message."""
-        self._thread.submit(self._do_remove, key)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._thread.submit(self._do_clear)
 
     def _do_clear(self) -> None:
         for key in list(self._texts):

@@ -203,7 +203,8 @@ class CacheSettings(Group):
     semantic: bool = True
     """Also answer requests whose last user message means the same as a stored one, all else being equal."""
     threshold: float = Field(default=0.95, ge=0.8, le=1)
-    """Cosine similarity from which two messages may mean the same; grows with the number of entries compared."""
+    """Cosine similarity from which two messages may mean the same; grows with the number of entries compared. Messages
+    whose words say the same are served from 0.1 below it, those whose words do not from no similarity."""
     ttl_s: float = Field(default=3600.0, gt=0)
     """Longest life of a stored answer; hits do not prolong it."""
     ttl_jitter: float = Field(default=0.05, ge=0, le=0.9)
