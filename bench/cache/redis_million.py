@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 
+from inferdock.cache.assembly import build_cache
 from inferdock.cache.codec import Plain, Seal
 from inferdock.cache.entry import Entry, StoredAnswer
 from inferdock.cache.epochs import Epochs
@@ -38,8 +39,10 @@ from inferdock.cache.redis_store import RedisStore
 from inferdock.cache.redis_sync import RedisSync
 from inferdock.cache.sealer import Sealer
 from inferdock.cache.store import EVERYTHING, Insert
+from inferdock.config.settings import CacheRedisSettings, CacheSettings
 from inferdock.telemetry.logs import EventLog
 
+STUCK_S = 30.0
 BATCH = 500
 TTL_S = 6 * 3600.0
 _SOUNDS = ["ba", "na", "lo", "ci", "ta", "re", "mi", "no", "su", "pe", "la", "ki", "do", "ru", "ve"]
@@ -155,6 +158,35 @@ async def load(url: str, seal: Seal) -> dict[str, float]:
     }
 
 
+async def keep(url: str, entries: int) -> dict[str, float]:
+    """The same with all that a gateway keeps of it: the whole cache, with texts, vectors and index."""
+    settings = CacheSettings(enabled=True, max_entries=entries, redis=CacheRedisSettings(url=url))
+    cache = build_cache(settings, EventLog(lambda data: None), semantic=True)
+    tier = cache.tier
+    assert tier is not None
+    before_mb = _rss_mb()
+    began, processor = time.perf_counter(), time.process_time()
+    cache.start()
+    longest, last, grown = 0.0, began, began
+    count = 0
+    while count < entries and last - grown < STUCK_S:
+        await asyncio.sleep(0.001)
+        longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+        if len(tier) > count:
+            count, grown = len(tier), last
+    seconds = time.perf_counter() - began
+    result = {
+        "kept_entries": count,
+        "keep_s": round(seconds, 1),
+        "keep_cpu_s": round(time.process_time() - processor, 1),
+        "keep_longest_pause_ms": round(longest * 1000, 1),
+        "keep_rss_before_mb": round(before_mb, 1),
+        "keep_rss_mb": round(_rss_mb(), 1),
+    }
+    await cache.close()
+    return result
+
+
 def _rss_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
@@ -187,11 +219,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--sealed", action="store_true", help="encrypt values and events")
+    parser.add_argument("--keep", metavar="URL", help="load and keep all, from this Redis (used by a fresh process)")
     parser.add_argument("--load", metavar="URL", help="only load, from this Redis (used by the fresh process)")
     options = parser.parse_args()
     seal: Seal = Sealer([bytes(32)]) if options.sealed else Plain()
     if options.load:
         print(json.dumps(uvloop.run(load(options.load, seal))))
+        return
+    if options.keep:
+        print(json.dumps(uvloop.run(keep(options.keep, options.entries))))
         return
     with own_redis() as url:
         result: dict[str, float] = {"entries": options.entries, **uvloop.run(fill(url, options.entries, seal))}
@@ -200,6 +236,17 @@ def main() -> None:
             [*words, *(["--sealed"] if options.sealed else [])], check=True, capture_output=True, text=True
         )
         result |= json.loads(fresh.stdout)
+        if not options.sealed:
+            words = [
+                sys.executable,
+                "-m",
+                "bench.cache.redis_million",
+                "--entries",
+                str(options.entries),
+                "--keep",
+                url,
+            ]
+            result |= json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     for name, value in result.items():
         print(f"{name:32} {value:,}")
 

@@ -133,7 +133,7 @@ async def gateway_to_kill(folder: Path, sim: CountingSim, redis: RedisServer) ->
 async def test_when_the_leader_is_killed_all_followers_complete(
     redis: RedisServer, tmp_path: Path, streams: bool
 ) -> None:
-    async with counting_sim(SimOptions(ttft_s=0.1, itl_s=0.1)) as sim:
+    async with counting_sim(SimOptions(ttft_s=0.1, itl_s=0.06)) as sim:
         async with gateway_to_kill(tmp_path, sim, redis) as (leader, pid):
             async with running_gateway([sim.url], cache=shared(redis)) as follower, aiohttp.ClientSession() as http:
                 plain = await post(http, follower.url, chat_body(max_tokens=40), cache_control="no-store")

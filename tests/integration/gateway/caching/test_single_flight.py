@@ -176,7 +176,7 @@ async def test_a_client_that_goes_at_the_last_event_has_its_answer_stored() -> N
 
 
 async def test_a_hurry_of_one_client_is_not_for_the_others() -> None:
-    async with platform(options=SimOptions(ttft_s=3.0, itl_s=0.001)) as p:
+    async with platform(options=SimOptions(ttft_s=2.0, itl_s=0.001)) as p:
         patient = asyncio.create_task(p.post(chat_body()))
         await asyncio.sleep(0.1)
         hurried = await p.post(chat_body(), x_inferdock_timeout_ms="500")
