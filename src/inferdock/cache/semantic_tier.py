@@ -14,9 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from inferdock.cache.embedder import EmbeddingError
 from inferdock.cache.match import Limits, Match
@@ -30,6 +31,10 @@ MAX_CHANGES_WAITING = 16_384
 
 SLICE_S = 0.002
 """Changes are made for so long at a time, then look-ups have their turn."""
+
+PAUSE_S = 0.0002
+"""And for so long the thread then sleeps: small numpy operations let go of the interpreter and take it back so quickly
+that the event loop, which waits for it, would else starve for a fifth of a second (seen with 100,000 inserts)."""
 
 
 class Embedding(Protocol):
@@ -74,8 +79,7 @@ class Judge(Protocol):
     def judge(self, asked: str, stored: str, score: float, *, threshold: float) -> Judgement: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(msgspec.Struct, frozen=True, gc=False):
     partition: bytes
     text: str
     expires_at: float
@@ -237,9 +241,13 @@ class SemanticTier:
         self._change(self._do_clear)
 
     def _change(self, change: Callable[[], None]) -> None:
-        """Changes happen in the order in which they are asked for."""
+        """Changes happen in the order in which they are asked for; those of one turn wake the thread once."""
         self._changes.append(change)
-        if len(self._changes) == 1:
+        if len(self._changes) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self._submit_changes)
+        except RuntimeError:  # a caller without a loop
             self._submit_changes()
 
     async def room(self) -> None:
@@ -282,6 +290,7 @@ class SemanticTier:
                 self.problem = repr(exc)[:500]
             self._changes.popleft()
         if self._changes:
+            time.sleep(PAUSE_S)
             self._submit_changes()
 
     def _submit_changes(self) -> None:
