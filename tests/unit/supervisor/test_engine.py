@@ -1,5 +1,6 @@
 """Command lines and environments of engines."""
 
+import dataclasses
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -8,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferdock.config.settings import EngineSettings, ModelSettings, SimSettings
-from inferdock.supervisor.engine import Machine, child_environment, fair_share, replica_launch, with_bytecode_cache
+from inferdock.supervisor.engine import (
+    Machine,
+    answer_digest,
+    child_environment,
+    fair_share,
+    replica_launch,
+    with_bytecode_cache,
+)
 from inferdock.supervisor.model_folder import Model
 
 FOLDER = Model("/models/m", "m", Path("/models/m"), "local-1", 4096, 1000)
@@ -180,3 +188,27 @@ def test_on_many_processors_each_replica_is_bound_to_its_own():
     found = [launch(EngineSettings(replicas=2), index=index, machine=machine).environment for index in (0, 1)]
     assert [f["VLLM_CPU_OMP_THREADS_BIND"] for f in found] == ["0,1,2,3,4,5,6,7", "8,9,10,11,12,13,14,15"]
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in found[0]
+
+
+CHANGES = {
+    "weights": {"model": dataclasses.replace(FOLDER, digest="other")},
+    "name": {"model": dataclasses.replace(FOLDER, name="other")},
+    "length": {"settings": ModelSettings(max_model_len=64)},
+    "dtype": {"settings": ModelSettings(dtype="float32")},
+    "argument": {"engine": EngineSettings(extra_args=("--chat-template", "other.jinja"))},
+    "environment": {"engine": EngineSettings(env={"VLLM_USE_X": "1"})},
+    "tool-parser": {"engine": EngineSettings(tool_call_parser=None)},
+    "version": {"version": "0.33.0"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_may_change_an_answer_changes_the_digest(change) -> None:
+    usual = {"engine": EngineSettings(), "settings": ModelSettings(), "model": FOLDER, "version": "0.32.0"}
+    assert answer_digest(**usual) != answer_digest(**{**usual, **change})
+    assert answer_digest(**usual) == answer_digest(**usual)
+
+
+def test_how_many_replicas_run_changes_no_digest() -> None:
+    one, many = EngineSettings(replicas=1), EngineSettings(replicas=4, startup_timeout_s=1, max_num_seqs=8)
+    assert answer_digest(one, ModelSettings(), FOLDER, "1") == answer_digest(many, ModelSettings(), FOLDER, "1")
