@@ -18,7 +18,7 @@ from inferdock.balance.endpoints import Endpoint, State
 from inferdock.balance.wanted import ANY
 from inferdock.cache.audit import size_class
 from inferdock.cache.compare import Outcome, compare
-from inferdock.cache.entry import Entry, StoredAnswer
+from inferdock.cache.entry import StoredAnswer
 from inferdock.cache.match import Found
 from inferdock.cache.response_cache import ResponseCache
 from inferdock.gateway.ask import Ask
@@ -63,7 +63,7 @@ class Surroundings(Protocol):
     def depart(self, flight: Flight, ask: Ask) -> Exchange:
         """Begin a generation."""
 
-    def store(self, flight: Flight, answer: StoredAnswer) -> Entry | None:
+    def store(self, flight: Flight, answer: StoredAnswer) -> asyncio.Task[None] | None:
         """Keep its answer."""
 
 
@@ -257,7 +257,7 @@ class Background:
         return self._around.depart(flight, ask)
 
     def land(self, flight: Flight, answer: StoredAnswer | None) -> None:
-        """It is over."""
+        """It is over; nobody else hears of it."""
         done = self._answers.get(id(flight))
         if done is not None and not done.done():
             done.set_result(answer)

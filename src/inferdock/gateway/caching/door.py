@@ -107,14 +107,15 @@ class Door:
         rider = Rider(self, ask)
         if self._serve_known(rider, plan):
             return
-        if plan.directives.only_if_cached and not self.cache.must_look(plan.question(ask.model)):
+        question = plan.question(ask.model)
+        if plan.directives.only_if_cached and not self.cache.must_look(question):
             self._refuse_uncached(rider)
             return
         flight = None if plan.directives.no_cache else self._under_way(plan, rider.stream)
         if flight is not None:
             flight.join(rider)
             return
-        self._take_off(Flight(self, plan, ask), rider)
+        self._take_off(Flight(self, plan, ask), rider, question)
 
     def _serve_known(self, rider: Rider, plan: Plan) -> bool:
         began = self._gate.now()
@@ -162,15 +163,15 @@ class Door:
                 return flight
         return None
 
-    def _take_off(self, flight: Flight, rider: Rider) -> None:
+    def _take_off(self, flight: Flight, rider: Rider, question: Question) -> None:
         plan = flight.plan
         flight.join(rider)
         if not plan.directives.no_cache and rider.ask.deadline == math.inf:  # a hurry of one's own is not for others
             self._flights[plan.key, flight.stream] = flight
-        if plan.directives.no_cache or not self.cache.must_look(plan.question(rider.model)):
+        if plan.directives.no_cache or not self.cache.must_look(question):
             flight.generate()
             return
-        flight.task = self._go_on(self._look(flight, plan.question(rider.model)))
+        flight.task = self._go_on(self._look(flight, question))
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
@@ -220,16 +221,17 @@ class Door:
         """Begin the generation of a flight."""
         return self._gate.generate(ask, flight)
 
-    def land(self, flight: Flight, answer: StoredAnswer | None) -> None:
-        """A flight is over."""
+    def land(self, flight: Flight, answer: StoredAnswer | None) -> asyncio.Task[None] | None:
+        """A flight is over; returns what gives its answer to Redis."""
         place = (flight.plan.key, flight.stream)
         if self._flights.get(place) is flight:
             del self._flights[place]
-        if answer is not None and not flight.plan.directives.no_store:
-            self.store(flight, answer)
+        if answer is None or flight.plan.directives.no_store:
+            return None
+        return self.store(flight, answer)
 
-    def store(self, flight: Flight, answer: StoredAnswer) -> Entry | None:
-        """Keep the answer of a flight; None when it is not known what gave it."""
+    def store(self, flight: Flight, answer: StoredAnswer) -> asyncio.Task[None] | None:
+        """Keep the answer of a flight, if it is known what gave it; returns what gives it to Redis."""
         plan, exchange = flight.plan, flight.exchange
         endpoint = exchange.endpoint if exchange is not None else None
         if endpoint is None:
@@ -254,8 +256,7 @@ class Door:
             duration_s=self._gate.now() - flight.began_at,
         )
         self.metrics.stored.cell(entry.model).value += 1
-        self.cache.put(entry, flight.vector)
-        return entry
+        return self.cache.put(entry, flight.vector)
 
     def go_alone(self, rider: Rider) -> None:
         """The shared answer is of no use to this client."""

@@ -39,8 +39,8 @@ class Pilot(Protocol):
     def depart(self, flight: Flight, ask: Ask) -> Exchange:
         """Begin the generation."""
 
-    def land(self, flight: Flight, answer: StoredAnswer | None) -> None:
-        """The flight is over; ``answer`` may be stored."""
+    def land(self, flight: Flight, answer: StoredAnswer | None) -> asyncio.Task[None] | None:
+        """The flight is over; ``answer`` may be stored. Returns what gives it to other processes, None without any."""
 
     def go_alone(self, rider: Rider) -> None:
         """Give the rider an exchange of its own."""
@@ -193,10 +193,14 @@ class Flight:
     def _land(self, answer: StoredAnswer | None, *, whole: bool = False) -> None:
         self.over = True
         leading, self._leading = self._leading, None
-        self._pilot.land(self, answer)
-        if leading is not None:
-            # A stream is with its followers; a body they find in the store.
-            leading.done(whole and self.broadcast.kept_whole and (self.stream or answer is not None))
+        storing = self._pilot.land(self, answer)
+        if leading is None:
+            return
+        good = whole and self.broadcast.kept_whole and (self.stream or answer is not None)
+        if storing is None:
+            leading.done(good)
+        else:  # a stream is with its followers; a body they find in the store, once it is there
+            storing.add_done_callback(lambda _: leading.done(good))
 
     def _abandon(self) -> None:
         if self.task is not None:

@@ -128,6 +128,20 @@ async def test_another_gateway_finds_it_by_meaning_within_a_second(tmp_path: Pat
             assert (await late.post(chat_body(SAME["other-words"]))).cache == "hit semantic"
 
 
+async def test_equal_bodies_at_two_gateways_are_one_generation_although_a_vector_is_made_first(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        shared = SEMANTIC.model_copy(update={"redis": CacheRedisSettings(url=server.url, timeout_s=0.5)})
+        slow = SimOptions(ttft_s=0.2, itl_s=0.01)
+        async with platform(shared, slow) as one, running_gateway([one.sim.url], cache=shared) as two:
+            await one.semantic()
+            for number in range(5):
+                body = chat_body(f"{ASKED} ({'abcde'[number]})")
+                before = one.upstream
+                got = await asyncio.gather(*(post(one.http, url, body) for url in (one.gateway.url, two.url) * 3))
+                assert len({answer.text for answer in got}) == 1
+                assert one.upstream == before + 1
+
+
 class Fickle(SimServer):
     """A replica that says something else each time, and judges as it is told.
 
