@@ -34,8 +34,6 @@ class Tier(Protocol):
     @property
     def ready(self) -> bool: ...
     @property
-    def fingerprint(self) -> str: ...
-    @property
     def fast_tokens(self) -> int: ...
     def __len__(self) -> int: ...
     async def start(self) -> None: ...
@@ -358,7 +356,6 @@ class _Hearer:
         self._cache.flushed(tag)
 
     def reset(self) -> None:
-        for entry in list(self._cache.memory.entries()):
-            self._cache.memory.remove(entry.key)
+        self._cache.memory.clear()
         if self._cache.tier is not None:
             self._cache.tier.clear()

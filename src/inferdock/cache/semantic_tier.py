@@ -41,8 +41,6 @@ class Embedding(Protocol):
     """Turns texts into vectors (``embedder.Embedder``)."""
 
     @property
-    def fingerprint(self) -> str: ...
-    @property
     def fast_tokens(self) -> int: ...
     def token_count(self, text: str) -> int: ...
     def embed(self, text: str) -> Any:
@@ -151,11 +149,6 @@ class SemanticTier:
     def ready(self) -> bool:
         """Look-ups can be made."""
         return self._embedder is not None
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the embedding model, "" until it is loaded."""
-        return self._embedder.fingerprint if self._embedder is not None else ""
 
     @property
     def fast_tokens(self) -> int:
