@@ -1,0 +1,1 @@
+"""The model registry: immutable versions, their histories, and the bytes behind them."""
