@@ -276,6 +276,44 @@ class BalanceSettings(Group):
     0: none ever."""
 
 
+class RegistryS3Settings(Group):
+    """A registry in a bucket (`registry.url: s3://...`), with a DynamoDB table for what changes."""
+
+    region: str | None = Field(default=None, max_length=64)
+    """AWS region; default: as the AWS configuration says (`AWS_REGION`, profile)."""
+    endpoint_url: str | None = None
+    """Address of another store that speaks S3; default: AWS, or `AWS_ENDPOINT_URL`."""
+    dynamodb_endpoint_url: str | None = None
+    """Address of another database that speaks DynamoDB; default: AWS, or `AWS_ENDPOINT_URL`."""
+    table: str = Field(default="llm-model-versions", min_length=3, max_length=255, pattern=r"^[A-Za-z0-9_.-]+$")
+    """Table of versions and histories."""
+    encryption: Literal["bucket", "AES256", "aws:kms"] = "bucket"
+    """Encryption asked for with each object; `bucket`: as the bucket is set up."""
+    kms_key_id: str | None = None
+    """Key for `aws:kms`; default: the bucket's, or AWS's own."""
+    part_bytes: int = Field(default=16 * 1024 * 1024, ge=5 * 1024 * 1024, le=1024 * 1024 * 1024)
+    """Size of the parts in which large files are sent; grows for files of more than 10,000 parts."""
+    conditional_writes: bool = True
+    """Let the store refuse to overwrite (`If-None-Match`); switch off for stores that cannot."""
+
+
+class RegistrySettings(Group):
+    """Where versions of models are kept, and whose signatures count."""
+
+    url: str | None = None
+    """A folder, or `s3://bucket` or `s3://bucket/prefix`; default `$XDG_DATA_HOME/inferdock/registry` or
+    `~/.local/share/inferdock/registry`."""
+    s3: RegistryS3Settings = RegistryS3Settings()
+    cache_dir: Path | None = None
+    """Where versions are pulled to; default `models` in `$XDG_CACHE_HOME/inferdock` or `~/.cache/inferdock`."""
+    threads: int = Field(default=8, ge=1, le=64)
+    """Files or parts that are hashed, sent or fetched at once."""
+    signing_key_file: Path | None = None
+    """Ed25519 private key (PEM) that signs what is pushed."""
+    trusted_key_files: tuple[Path, ...] = ()
+    """Ed25519 public keys (PEM); where there are any, only what one of them signed is verified, pulled and started."""
+
+
 class LogSettings(Group):
     """What the processes write about themselves; never prompts, answers or keys."""
 
@@ -322,6 +360,7 @@ class Settings(Group):
     cache: CacheSettings = CacheSettings()
     keys: KeysSettings = KeysSettings()
     balance: BalanceSettings = BalanceSettings()
+    registry: RegistrySettings = RegistrySettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     drain_timeout_s: float = Field(default=60.0, ge=0)

@@ -9,6 +9,9 @@
     |-- EngineError        (6)  the engine is not installed, or a replica did not become ready
     |-- UnreachableError   (7)  nothing answers where a running platform was expected
     |-- CheckFailedError   (8)  the command ran, and what it checked is not as it should be
+    |-- RegistryError      (9)  the model registry has no such thing, or refuses
+    |   `-- ConflictError  (10) somebody else was first: a version, an alias or a push
+    |-- IntegrityError     (11) bytes are not those of the manifest, or its signature is not trusted
     `-- RequestError       (-)  the *client's* HTTP request cannot be served; becomes an OpenAI error object
 
 Exit codes 0 (done), 1 (a defect of ours), 2 (wrong usage) and 130 (Ctrl-C) belong to the command line itself.
@@ -75,6 +78,24 @@ class CheckFailedError(InferdockError):
     exit_code: ClassVar[int] = 8
 
 
+class RegistryError(InferdockError):
+    """The model registry has no such thing, or refuses the change."""
+
+    exit_code: ClassVar[int] = 9
+
+
+class ConflictError(RegistryError):
+    """Somebody else was first: the version is taken, the alias was moved, or another push is under way."""
+
+    exit_code: ClassVar[int] = 10
+
+
+class IntegrityError(InferdockError):
+    """A model's bytes are not those of its manifest, or the manifest's signature is not trusted."""
+
+    exit_code: ClassVar[int] = 11
+
+
 class RequestError(InferdockError):
     """The client's request cannot be served; the gateway turns it into an OpenAI error object.
 
@@ -116,7 +137,17 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage of the command line",
     **{
         cls.exit_code: (cls.__doc__ or "").splitlines()[0].rstrip(".")
-        for cls in (ConfigError, ModelError, ResourceError, EngineError, UnreachableError, CheckFailedError)
+        for cls in (
+            ConfigError,
+            ModelError,
+            ResourceError,
+            EngineError,
+            UnreachableError,
+            CheckFailedError,
+            RegistryError,
+            ConflictError,
+            IntegrityError,
+        )
     },
     130: "interrupted by Ctrl-C",
 }

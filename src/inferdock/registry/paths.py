@@ -87,7 +87,7 @@ def _part_fault(part: str) -> str:
         return "is no plain relative path"
     if len(part.encode()) > MAX_PART_BYTES:
         return f"has a part longer than {MAX_PART_BYTES} bytes"
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cn") for c in part):
+    if any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp", "Co") for c in part):
         return "holds control or invisible characters"
     if _FORBIDDEN & set(part):
         return "holds a character that not every system takes"
