@@ -99,7 +99,7 @@ class _Past:
         """Take in the next event."""
         if event.name != self._name or event.seq != self._seq + 1 or event.previous != self._head:
             raise IntegrityError(
-                f"The history of {self._name} is broken at event {self._seq + 1}: an event was changed, lost or put in.",
+                f"The history of {self._name} is broken at event {self._seq + 1}: one was changed, lost or put in.",
                 cure="Restore the history from a backup of the store.",
             )
         match event.change:
