@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sim": ("inferdock.cli.sim:sim", "Run one simulated vLLM replica."),
     "keys": ("inferdock.cli.keys:keys", "Make, list and revoke the API keys that the gateway checks."),
     "cache": ("inferdock.cli.cache:cache", "Look into the response cache, and invalidate what is in it."),
+    "model": ("inferdock.cli.models.group:model", "Push, verify, pull and compare versions of models."),
     "config": ("inferdock.cli.config:config", "Show the configuration and where each value comes from."),
     "gateway": ("inferdock.cli.gateway:gateway", "Run the gateway alone, in front of given replicas."),
 }

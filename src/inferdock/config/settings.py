@@ -306,6 +306,8 @@ class RegistrySettings(Group):
     s3: RegistryS3Settings = RegistryS3Settings()
     cache_dir: Path | None = None
     """Where versions are pulled to; default `models` in `$XDG_CACHE_HOME/inferdock` or `~/.cache/inferdock`."""
+    actor: str | None = Field(default=None, min_length=1, max_length=200)
+    """Who pushes and moves aliases, as histories name them; default: user and host."""
     threads: int = Field(default=8, ge=1, le=64)
     """Files or parts that are hashed, sent or fetched at once."""
     signing_key_file: Path | None = None

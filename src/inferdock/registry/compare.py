@@ -74,6 +74,10 @@ def _values(manifest: Manifest) -> dict[str, Any]:
     return _flat("", {part: content[part] for part in ("facts", "engine", "permissions")})
 
 
+def _provenance(manifest: Manifest) -> dict[str, Any]:
+    return _flat("", msgspec.to_builtins(manifest.provenance))
+
+
 def _flat(prefix: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {prefix: value}

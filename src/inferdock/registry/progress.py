@@ -8,8 +8,8 @@ from typing import Protocol
 class Progress(Protocol):
     """Told how far a piece of work is, from several threads."""
 
-    def begin(self, total_bytes: int, total_files: int) -> None:
-        """A piece of work begins, or a new one after the last."""
+    def begin(self, title: str, total_bytes: int, total_files: int) -> None:
+        """A piece of work begins, or a new one after the last; ``title`` says which ("Hashing")."""
         ...
 
     def moved(self, path: str, count: int) -> None:
@@ -24,7 +24,7 @@ class Progress(Protocol):
 class Silent:
     """Says nothing."""
 
-    def begin(self, total_bytes: int, total_files: int) -> None:
+    def begin(self, title: str, total_bytes: int, total_files: int) -> None:
         """Nothing."""
 
     def moved(self, path: str, count: int) -> None:

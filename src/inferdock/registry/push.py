@@ -143,7 +143,7 @@ def _manifest(registry: Registry, request: Request, inspection: Inspection, prog
 
 def _entries(files: Sequence[LocalFile], threads: int, progress: Progress) -> tuple[FileEntry, ...]:
     """Size and digest of every file."""
-    progress.begin(sum(file.size for file in files), len(files))
+    progress.begin("Hashing", sum(file.size for file in files), len(files))
     crew = Crew(threads)
 
     def entry(file: LocalFile) -> FileEntry:
@@ -186,7 +186,7 @@ class _Sending:
         """Do it; files and bytes by way."""
         entries = self._manifest.content.files
         self._known = _equal_files(self._registry, self._manifest)
-        self._progress.begin(self._manifest.size_bytes, len(entries))
+        self._progress.begin("Sending", self._manifest.size_bytes, len(entries))
         self._crew.map(self._bring, sorted(entries, key=lambda entry: -entry.size))
         return self._tally
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from inferdock.domain.errors import ConflictError, IntegrityError, RegistryError
 from inferdock.registry import ledger
@@ -16,11 +16,31 @@ from inferdock.registry.event import Event, Push
 from inferdock.registry.ledger import By, Released, State
 from inferdock.registry.manifest import Manifest, decode, sha256_of
 from inferdock.registry.names import Reference
-from inferdock.registry.signing import Signer, TrustedKeys
 from inferdock.registry.store import Store
 
 ATTEMPTS: Final = 50
 """Times that a change is decided again because somebody else changed the same model meanwhile."""
+
+
+class Signer(Protocol):
+    """Signs manifests; see `signing`, which needs a package of its own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Which key."""
+        ...
+
+    def sign(self, manifest: bytes) -> bytes:
+        """The bytes of ``MANIFEST.sig``."""
+        ...
+
+
+class Trust(Protocol):
+    """Knows whose signatures count."""
+
+    def check(self, manifest: bytes, signatures: bytes | None, *, what: str) -> tuple[str, ...]:
+        """Fingerprints of the trusted keys that signed; IntegrityError when none did."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +82,7 @@ class Registry:
         actor: str,
         clock: Callable[[], datetime],
         signer: Signer | None = None,
-        trusted: TrustedKeys | None = None,
+        trusted: Trust | None = None,
         threads: int = 8,
     ) -> None:
         self.store = store

@@ -1,8 +1,8 @@
 """Signatures of manifests: Ed25519 (RFC 8032) over the exact bytes of ``MANIFEST.json``.
 
 A manifest names its model and version, so its signature cannot be moved to another one; it holds every file's digest,
-so the signature covers every byte. Keys are PEM files as `openssl genpkey -algorithm ed25519` makes them; docs/registry.md
-shows how to check a signature with openssl alone.
+so the signature covers every byte. Keys are PEM files as `openssl genpkey -algorithm ed25519` makes them;
+docs/registry.md shows how to check a signature with openssl alone.
 """
 
 from __future__ import annotations
@@ -78,9 +78,6 @@ class TrustedKeys:
     def __init__(self, files: Sequence[Path]) -> None:
         keys = [_public_key(file) for file in files]
         self._keys = {fingerprint(key): key for key in keys}
-
-    def __bool__(self) -> bool:
-        return bool(self._keys)
 
     def check(self, manifest: bytes, signatures: bytes | None, *, what: str) -> tuple[str, ...]:
         """Fingerprints of the trusted keys that signed a manifest.

@@ -30,7 +30,7 @@ def verify(registry: Registry, version: Version, progress: Progress) -> list[Fau
         UnreachableError: the store was lost on the way.
     """
     entries = version.manifest.content.files
-    progress.begin(sum(entry.size for entry in entries), len(entries))
+    progress.begin("Verifying", sum(entry.size for entry in entries), len(entries))
     crew = Crew(registry.threads)
 
     def check(entry: FileEntry) -> Fault | None:

@@ -1,0 +1,86 @@
+"""Puts a registry together from the settings: store, keys, cache; used by `inferdock model` and by `up`."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+from inferdock.config.folders import default_cache_dir, default_data_dir
+from inferdock.config.settings import RegistrySettings
+from inferdock.domain.errors import ConfigError
+from inferdock.registry.filesystem import FilesystemStore
+from inferdock.registry.model_cache import ModelCache
+from inferdock.registry.registry import Registry
+from inferdock.registry.store import Store
+
+AWS: Final = "inferdock.registry.aws.store"
+SIGNING: Final = "inferdock.registry.signing"
+"""Loaded by name where they are used: they need the extra `registry`."""
+
+
+def open_registry(settings: RegistrySettings, environment: Mapping[str, str]) -> Registry:
+    """The registry that the settings name.
+
+    Raises:
+        ConfigError: its address or a key file is wrong, or a package for it is missing.
+    """
+    return Registry(
+        store=open_store(settings, environment),
+        actor=settings.actor or _user(),
+        clock=lambda: datetime.now(UTC),
+        signer=_load(SIGNING).Signer(settings.signing_key_file) if settings.signing_key_file else None,
+        trusted=_load(SIGNING).TrustedKeys(settings.trusted_key_files) if settings.trusted_key_files else None,
+        threads=settings.threads,
+    )
+
+
+def open_store(settings: RegistrySettings, environment: Mapping[str, str]) -> Store:
+    """The place that ``registry.url`` names.
+
+    Raises:
+        ConfigError: it names none that we know.
+    """
+    url = settings.url or str(default_data_dir(environment) / "registry")
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    if scheme == "s3":
+        return cast(Store, _load(AWS).AwsStore(settings))
+    if scheme == "file":
+        return FilesystemStore(Path(unquote(urlsplit(url).path)))
+    if scheme:
+        raise ConfigError(
+            f"registry.url is {url[:200]!r}, and {scheme}:// is no place for a registry.",
+            cure="Give a folder, or s3://bucket/prefix.",
+        )
+    return FilesystemStore(Path(url).expanduser().absolute())
+
+
+def open_cache(settings: RegistrySettings, environment: Mapping[str, str]) -> ModelCache:
+    """Where versions are pulled to on this machine."""
+    root = settings.cache_dir or default_cache_dir(environment) / "models"
+    return ModelCache(root.expanduser().absolute(), threads=settings.threads)
+
+
+def _load(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.startswith("inferdock"):
+            raise
+        raise ConfigError(
+            f"This registry needs the Python package {exc.name.partition('.')[0]}, which is not installed.",
+            cure="Run: pip install 'inferdock[registry]'",
+        ) from exc
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container may run under a number that has no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"[:200]

@@ -1,0 +1,1 @@
+"""``inferdock model``: the registry at the command line."""
