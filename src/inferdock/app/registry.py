@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from inferdock.config.folders import default_cache_dir, default_data_dir
@@ -49,7 +49,8 @@ def open_store(settings: RegistrySettings, environment: Mapping[str, str]) -> St
     url = settings.url or str(default_data_dir(environment) / "registry")
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme == "s3":
-        return cast(Store, _load(AWS).AwsStore(settings))
+        store: Store = _load(AWS).AwsStore(settings)
+        return store
     if scheme == "file":
         return FilesystemStore(Path(unquote(urlsplit(url).path)))
     if scheme:

@@ -51,7 +51,7 @@ def _list_models(registry: Registry, output: str) -> None:
         "model", "versions", "newest", "aliases", "size", right=("versions", "size"), wide=("model", "aliases")
     )
     for state in states:
-        newest = next(reversed(state.versions), "–")
+        newest = list(state.versions or "–")[-1]
         aliases = ", ".join(f"{alias} {version}" for alias, version in _by_importance(state)) or "–"
         total = sum(released.push.size_bytes for released in state.versions.values())
         row = (cell(state.name, "bold"), cell(len(state.versions)), cell(newest), cell(aliases), cell(size(total)))

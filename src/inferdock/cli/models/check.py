@@ -26,7 +26,7 @@ from inferdock.registry.verify import verify as run_verify
 @click.option("--all", "every", is_flag=True, help="Every version of the models named, or of all models.")
 @output_option
 def verify(where: Where, references: tuple[str, ...], every: bool, output: str) -> None:
-    """Read every byte of a version where it is stored, and compare it with what was pushed; likewise the history's chain.
+    """Read every byte of a version where it is stored, compare it with what was pushed, and check the history's chain.
 
     Signatures are checked too where `registry.trusted_key_files` names keys. Exit code 11 when something is not right.
 

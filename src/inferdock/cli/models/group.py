@@ -16,8 +16,8 @@ from inferdock.cli.models.push import push
 def model() -> None:
     """Push, verify, pull and compare versions of models, and move the aliases that say which one serves.
 
-    A version never changes: it is complete and verified, or it is not there. The registry is a folder, or a bucket with a
-    table (`--registry s3://bucket`, or `registry.url`).
+    A version never changes: it is complete and verified, or it is not there. The registry is a folder, or a bucket with
+    a table (`--registry s3://bucket`, or `registry.url`).
     """
 
 

@@ -24,8 +24,9 @@ from inferdock.registry.pull import pull_to
 def pull(where: Where, reference: str, target: Path | None, force: bool, output: str) -> None:
     """Fetch a version, verify every byte, and print its folder. A name alone means its champion.
 
-    Files go to a cache that knows them by their digests, so what two versions share is fetched once; `inferdock up --model
-    NAME@VERSION` does the same. With --to the folder holds plain files, for containers. A pull that was cut goes on.
+    Files go to a cache that knows them by their digests, so what two versions share is fetched once; `inferdock up
+    --model NAME@VERSION` does the same. With --to the folder holds plain files, for containers. A pull
+    that was cut goes on where it was.
 
     Exit code 9 when there is no such version, 11 when bytes or signature are not right.
 
