@@ -16,7 +16,7 @@ class Facts:
         parameters: number of weights; what is packed (4 bits) counts unpacked.
         dtype: type of most bytes of the weights, for instance ``bfloat16``; "" without safetensors.
         dtypes: bytes of the weights by type.
-        quantization: ``method`` and what else the config says of it (``bits``, ``group_size``); None when there is none.
+        quantization: ``method`` and what else the config says of it (``bits``, ``group_size``); None without.
         context_length: longest prompt plus answer in tokens, None where the config does not say it plainly.
         vocabulary_size: rows of the embedding that the config asks for.
         layers: number of transformer blocks.
