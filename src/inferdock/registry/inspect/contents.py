@@ -26,10 +26,12 @@ _PICKLE_NAMES: Final = frozenset(
     ("bin", "pt", "pth", "ckpt", "pkl", "pickle", "pck", "pcl", "dill", "joblib", "mar", "nemo", "pt2", "ptl")
 )
 _CODE_NAMES: Final = frozenset(
-    ("py", "pyc", "pyo", "pyd", "pyx", "pyz", "pyw", "whl", "egg")
-    + ("so", "dll", "dylib", "exe", "com", "msi", "o", "a", "ko", "cubin", "ptx")
-    + ("sh", "bash", "zsh", "csh", "ksh", "fish", "bat", "cmd", "ps1", "vbs")
-    + ("js", "mjs", "cjs", "jar", "war", "class", "wasm", "pl", "rb", "lua", "php")
+    (
+        *("py", "pyc", "pyo", "pyd", "pyx", "pyz", "pyw", "whl", "egg"),
+        *("so", "dll", "dylib", "exe", "com", "msi", "o", "a", "ko", "cubin", "ptx"),
+        *("sh", "bash", "zsh", "csh", "ksh", "fish", "bat", "cmd", "ps1", "vbs"),
+        *("js", "mjs", "cjs", "jar", "war", "class", "wasm", "pl", "rb", "lua", "php"),
+    )
 )
 _VERSIONED_LIBRARY: Final = re.compile(r".*\.so(\.\d+)+", re.DOTALL)
 _OPCODES: Final = frozenset(ord(opcode.code) for opcode in pickletools.opcodes)

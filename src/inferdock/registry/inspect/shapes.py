@@ -71,7 +71,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "Qwen2": Family(),
     "Qwen2Moe": Family(experts="qwen"),
     "Qwen3": Family(head_dim=128, qk_norm=True),
-    "Qwen3Moe": Family(head_dim=128, qk_norm=True, experts="qwen"),
+    "Qwen3Moe": Family(qk_norm=True, experts="qwen"),
     "Phi3": Family(fused=True),
     "Gemma": Family(head_dim=256, tied=True),
     "Gemma2": Family(head_dim=256, tied=True, norms=_FOUR_NORMS),
