@@ -1,9 +1,11 @@
-"""Finding and checking model folders, honest and hostile."""
+"""Finding and checking model folders that are to be served, honest and hostile.
+
+The header of the weights and the JSON files have their own tests: tests/unit/registry/inspect.
+"""
 
 import contextlib
 import json
 import os
-import struct
 from pathlib import Path
 
 import pytest
@@ -14,16 +16,15 @@ from inferdock.domain.errors import ModelError
 from inferdock.supervisor.model_folder import (
     SAMPLED_ABOVE_BYTES,
     check_folder,
-    check_safetensors,
     fingerprint,
     resolve,
 )
+from tests.support.model_folders import safetensors_bytes
 
 
 def safetensors(data: int = 16, *, header: object = None, missing: int = 0) -> bytes:
     head = header if header is not None else {"w": {"dtype": "F32", "shape": [data // 4], "data_offsets": [0, data]}}
-    text = json.dumps(head).encode()
-    return struct.pack("<Q", len(text)) + text + b"\0" * (data - missing)
+    return safetensors_bytes(head, bytes(data - missing))
 
 
 @pytest.fixture
@@ -85,6 +86,16 @@ def test_of_large_files_the_ends_and_the_size_tell_revisions_apart(folder):
     assert fingerprint(folder) != before
 
 
+def test_a_pickle_beside_safetensors_does_not_matter_here(folder):
+    (folder / "training_args.bin").write_bytes(b"\x80\x02}.")
+    assert check_folder(folder, "m").weight_bytes == (folder / "model.safetensors").stat().st_size
+
+
+def test_weights_that_come_twice_count_once(folder):
+    (folder / "consolidated.safetensors").write_bytes(safetensors(64))
+    assert check_folder(folder, "m").weight_bytes == (folder / "model.safetensors").stat().st_size
+
+
 def test_whole_shards_need_no_index(folder):
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
@@ -99,6 +110,8 @@ def test_whole_shards_need_no_index(folder):
         ({"max_position_embeddings": 8192}, 8192),
         ({"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "linear", "factor": 4}}, None),
         ({"max_position_embeddings": 8192, "rope_parameters": {"rope_type": "default"}}, 8192),
+        ({"max_position_embeddings": 8192, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 8192),
+        ({"text_config": {"max_position_embeddings": 8192}}, 8192),
         ({"max_position_embeddings": True}, None),
         ({"max_position_embeddings": "8192"}, None),
         ({}, None),
@@ -147,9 +160,9 @@ def folder_at(path: Path) -> None:
         (lambda f: shards(f, {"w": 5}), "weight_map"),
         (lambda f: shards(f, {"w": "n" * 5000}), "weight files are missing"),
         (lambda f: shards(f, {"w": "nul\0.safetensors"}), "weight files are missing"),
-        (lambda f: shards(f, {"w": "\ud800"}), "weight files are missing"),
+        (lambda f: shards(f, {"w": "\ud800"}), "not valid JSON"),
         (lambda f: (f / "config.json").write_text('{"architectures": "X"}'), "architectures"),
-        (lambda f: (f / "config.json").write_text("9" * 5000), "not valid JSON"),
+        (lambda f: (f / "config.json").write_text("9" * 5000), "JSON object"),
         (lambda f: pipe(f / "config.json"), "is not a file"),
         (lambda f: pipe(f / "model.safetensors"), "is not a file"),
         (lambda f: folder_at(f / "config.json"), "is not a file"),
@@ -188,39 +201,11 @@ def test_what_is_no_model_is_said(source):
         resolve(source, None)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=300))
-def test_noise_is_never_a_weight_file_that_crashes_the_check(tmp_path, noise):
-    path = tmp_path / "noise.safetensors"
-    path.write_bytes(noise)
-    with contextlib.suppress(ModelError):
-        check_safetensors(path)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=8,
 )
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(json_values)
-def test_any_header_is_accepted_or_refused_but_never_crashes(tmp_path, header):
-    path = tmp_path / "header.safetensors"
-    path.write_bytes(safetensors(header=header if header is not None else {}))
-    with contextlib.suppress(ModelError):
-        check_safetensors(path)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 200), st.integers(1, 64))
-def test_a_file_cut_anywhere_is_refused(tmp_path, cut_at, words):
-    whole = safetensors(4 * words)
-    path = tmp_path / "cut.safetensors"
-    path.write_bytes(whole[: min(cut_at, len(whole) - 1)])
-    with pytest.raises(ModelError, match="cut"):
-        check_safetensors(path)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -159,12 +159,12 @@ def _with_weights(
     quantization = read_quantization(folder, config.quantization, top)
     packed = quantization is not None or is_packed(weights.tensors)
     check_agreement(folder, config, weights, packed=packed)
-    _check_tokenizer(folder, top, weights)
+    _check_tokenizer(folder, config, top, weights)
     dtypes = _dtypes(weights)
     tied = "lm_head.weight" not in weights.tensors if config.tied is None else config.tied
     return _facts(
         config,
-        parameters=count_parameters(weights.tensors, quantization, tied and embedding_of(weights) is not None),
+        parameters=count_parameters(weights.tensors, quantization, tied and embedding_of(config, weights) is not None),
         dtype=max(dtypes, key=lambda name: (dtypes[name], name)),
         dtypes=dtypes,
         quantization=quantization,
@@ -181,7 +181,7 @@ def _pickles(folder: Path, top: Sequence[str], files: Mapping[str, LocalFile], a
     if not allowed.pickle:
         raise ModelError(
             f"{folder} has its weights only as pickles ({names[0]}), which can run code when loaded.",
-            cure="Convert them to safetensors first.",
+            cure="Convert them to safetensors first, or say --allow-pickle if you trust whoever made them.",
         )
     return names
 
@@ -221,8 +221,8 @@ def _dtypes(weights: Weights) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _check_tokenizer(folder: Path, top: Sequence[str], weights: Weights) -> None:
-    embedding = embedding_of(weights)
+def _check_tokenizer(folder: Path, config: ModelConfig, top: Sequence[str], weights: Weights) -> None:
+    embedding = embedding_of(config, weights)
     if embedding is None or _TOKENIZER not in top:
         return
     rows, needed = weights.tensors[embedding].shape[0], ids_needed(folder / _TOKENIZER)

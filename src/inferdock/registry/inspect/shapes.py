@@ -103,7 +103,7 @@ def check_agreement(folder: Path, config: ModelConfig, weights: Weights, *, pack
     Raises:
         ModelError: they are not of one model; names the file and the tensor.
     """
-    embedding = embedding_of(weights)
+    embedding = embedding_of(config, weights)
     wanted = config.numbers.get("vocab_size")
     if embedding is not None and wanted is not None and weights.tensors[embedding].shape[0] < wanted:
         raise ModelError(
@@ -120,11 +120,11 @@ def check_agreement(folder: Path, config: ModelConfig, weights: Weights, *, pack
     _Comparison(folder, config, family, sizes, weights).run(match[2] == "ForCausalLM")
 
 
-def embedding_of(weights: Weights) -> str | None:
+def embedding_of(config: ModelConfig, weights: Weights) -> str | None:
     """Name of the tensor that holds a row for each token; None where it is not known, or packed."""
     found = [name for name in _EMBEDDINGS if name in weights.tensors]
-    if len(found) != 1:
-        return None
+    if len(found) != 1 or (config.nested and "language_model" not in found[0]):
+        return None  # with several modalities another name may mean the tokens of sounds or images
     tensor = weights.tensors[found[0]]
     return found[0] if len(tensor.shape) == 2 and tensor.dtype in _FLOATS else None
 

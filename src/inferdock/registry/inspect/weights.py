@@ -72,8 +72,7 @@ def _shards_of(index: Path, is_there: Callable[[str], bool]) -> list[str]:
     missing = [name for name in names if not is_there(name)]
     if missing:
         raise ModelError(
-            f"{len(missing)} of {len(names)} weight files that {index} names are missing, "
-            f"the first is {missing[0][:200]!r}.",
+            f"{index}: {len(missing)} of {len(names)} weight files are missing, the first is {missing[0][:200]!r}.",
             cure="Finish the download.",
         )
     return names
