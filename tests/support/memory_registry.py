@@ -165,11 +165,15 @@ class MemoryUpload:
 
     def send(self, entry: FileEntry, source: Path, moved: Moved) -> None:
         data = b""
-        with source.open("rb") as file:
-            while block := file.read(BLOCK):
-                self.store.hook(f"send {entry.path}")
-                data += block
-                moved(len(block))
+        try:
+            whole = source.read_bytes()
+        except OSError as exc:
+            raise ModelError(f"{source} cannot be read: {exc.strerror}.") from exc
+        for at in range(0, len(whole), BLOCK):
+            self.store.hook(f"send {entry.path}")
+            block = whole[at : at + BLOCK]
+            data += block
+            moved(len(block))
         if not _is(data, entry):
             raise ModelError(f"{source} was changed while it was being pushed.")
         with self.store.lock:
