@@ -1,4 +1,4 @@
-"""Programs that tests talk to the gateway with: installs those that are missing, where it may (`scripts/test.sh`).
+"""Programs that tests talk to our parts with: installs those that are missing, where it may (`scripts/test.sh`).
 
 Never fails: a test whose program is not there is skipped, and says so.
 """
@@ -12,13 +12,15 @@ from scripts.setup_shell import LocalRunner, SetupError
 from scripts.setup_system import SystemPackages, running_as_root
 
 PACKAGE_OF_PROGRAM = {
+    "aws": "awscli",
     "curl": "curl",
     "h2load": "nghttp2-client",
     "wrk": "wrk",
     "npm": "npm",
     "redis-server": "redis-server",
 }
-"""Programs and Debian's packages of them; npm brings node."""
+"""Programs and Debian's packages of them; npm brings node. Terraform has no package: tests that need it are
+skipped where it is not."""
 
 
 def add_programs(system: SystemPackages) -> str:

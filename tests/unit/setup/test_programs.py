@@ -18,7 +18,7 @@ def test_nothing_is_done_where_all_are_there():
 
 def test_what_is_missing_is_installed():
     runner = FakeRunner({"apt-get install": (0, "")})
-    sentence = add_programs(system(runner, "apt-get", "curl", "npm", "redis-server"))
+    sentence = add_programs(system(runner, "apt-get", "aws", "curl", "npm", "redis-server"))
     assert sentence == "Installed nghttp2-client, wrk for the tests."
     assert runner.ran("apt-get install")[0].endswith("nghttp2-client wrk")
 
