@@ -19,7 +19,7 @@ from inferdock.registry.parallel import Crew
 from inferdock.registry.progress import Progress
 from inferdock.registry.store import Moved
 
-_POLL_S: Final = 0.2
+POLL_S: Final = 0.2
 """How often is looked whether another process has finished a file."""
 
 
@@ -53,19 +53,21 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """What was done.
+class Pulled:
+    """What a pull did. In the cache, equal files count once.
 
     Attributes:
+        folder: where the version is now.
         fetched_files, fetched_bytes: what came from the store.
-        there_files, there_bytes: what was there and right; the bytes count parts that an earlier try left.
+        present_files, present_bytes: what was there and right; the bytes count parts that an earlier try left.
         damaged: paths of files that were there with other bytes, and were replaced.
     """
 
+    folder: Path
     fetched_files: int = 0
     fetched_bytes: int = 0
-    there_files: int = 0
-    there_bytes: int = 0
+    present_files: int = 0
+    present_bytes: int = 0
     damaged: tuple[str, ...] = ()
 
 
@@ -119,8 +121,10 @@ def looks(shelf: Shelf, entries: Sequence[FileEntry], ways: Ways) -> list[Look]:
     return crew.map(compare, entries)
 
 
-def gather(source: Source, shelf: Shelf, entries: Sequence[FileEntry], found: Sequence[Look], ways: Ways) -> Gathered:
-    """Fetch what :func:`looks` did not find right, until all is right.
+def gather(
+    source: Source, shelf: Shelf, entries: Sequence[FileEntry], found: Sequence[Look], *, folder: Path, ways: Ways
+) -> Pulled:
+    """Fetch what :func:`looks` did not find right, until all is right; ``folder`` is for the answer.
 
     Raises:
         IntegrityError: the store has other bytes, or two sizes for one digest.
@@ -142,13 +146,13 @@ def gather(source: Source, shelf: Shelf, entries: Sequence[FileEntry], found: Se
         fetched += fetcher.fetched_bytes
         resumed += fetcher.resumed_bytes
         lacking = _wait(shelf, busy, ways) if busy else []
-    there = len(entries) - fetched_files
     right = sum(e.size for e, f in zip(entries, found, strict=True) if f.state is State.RIGHT)
-    return Gathered(
+    return Pulled(
+        folder=folder,
         fetched_files=fetched_files,
         fetched_bytes=fetched,
-        there_files=there,
-        there_bytes=right + resumed,
+        present_files=len(entries) - fetched_files,
+        present_bytes=right + resumed,
         damaged=damaged,
     )
 
@@ -156,13 +160,15 @@ def gather(source: Source, shelf: Shelf, entries: Sequence[FileEntry], found: Se
 def _wait(shelf: Shelf, busy: Sequence[FileEntry], ways: Ways) -> list[tuple[FileEntry, Look]]:
     """Files that another process was at, and that are still not right."""
     ways.progress.begin("Waiting for another pull", sum(entry.size for entry in busy), len(busy))
-    ways.pause(_POLL_S)
+    ways.pause(POLL_S)
     found = looks(shelf, busy, ways)
     return [(entry, look) for entry, look in zip(busy, found, strict=True) if look.state is not State.RIGHT]
 
 
-def refuse_wrong(manifest: Manifest, entries: Sequence[FileEntry], found: Sequence[Look], where: Path) -> None:
-    """Name the first file that is not right.
+def refuse_wrong(
+    manifest: Manifest, entries: Sequence[FileEntry], found: Sequence[Look], where: Path, *, options: str = ""
+) -> None:
+    """Name the first file that is not right; ``options`` are those of the command that fetches it again.
 
     Raises:
         IntegrityError: there is one.
@@ -175,5 +181,6 @@ def refuse_wrong(manifest: Manifest, entries: Sequence[FileEntry], found: Sequen
     more = f", and so it is with {len(wrong) - 1} more" if len(wrong) > 1 else ""
     version = f"{manifest.name}@{manifest.version}"
     raise IntegrityError(
-        f"{entry.path} of {version} {how} in {where}{more}.", cure=f"Fetch it again: inferdock model pull {version}"
+        f"{entry.path} of {version} {how} in {where}{more}.",
+        cure=f"Fetch it again: inferdock model pull {version}{options}",
     )

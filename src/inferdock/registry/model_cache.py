@@ -15,8 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,26 +23,13 @@ from inferdock.domain.errors import IntegrityError
 from inferdock.registry import revision_folder
 from inferdock.registry.disk import FOLDER_FLAGS, Look, State, check_room, identity, look, on_disk
 from inferdock.registry.fetch import CHUNK, Pause, Source, Wanted
-from inferdock.registry.gather import Gathered, Ways, checked, gather, looks, refuse_wrong
+from inferdock.registry.gather import Pulled, Ways, checked, gather, looks, refuse_wrong
 from inferdock.registry.manifest import FileEntry, Manifest
 from inferdock.registry.partial import Partial
 from inferdock.registry.progress import Progress
 from inferdock.registry.store import Moved, Store
 
 _READ_ONLY: Final = 0o444
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cached:
-    """What a pull into the cache did.
-
-    Attributes:
-        folder: the revision's folder.
-        gathered: what was fetched and what was there; equal files count once.
-    """
-
-    folder: Path
-    gathered: Gathered
 
 
 class ModelCache:
@@ -66,7 +52,7 @@ class ModelCache:
         """Where the folder of a revision is, or would be."""
         return revision_folder.folder_of(self._root, revision)
 
-    def pull(self, store: Store, manifest: Manifest, progress: Progress) -> Cached:
+    def pull(self, store: Store, manifest: Manifest, progress: Progress) -> Pulled:
         """Fetch what is missing or damaged of a version, and compare every byte of the rest.
 
         Raises:
@@ -81,10 +67,11 @@ class ModelCache:
         with on_disk(self._root):
             shelf.prepare(entries)
         source = Source(store, manifest.name, manifest.version)
-        gathered = gather(source, shelf, entries, looks(shelf, entries, ways), ways)
+        folder = self.folder(manifest.revision)
+        pulled = gather(source, shelf, entries, looks(shelf, entries, ways), folder=folder, ways=ways)
         with on_disk(self._root):
-            folder = revision_folder.publish(self._root, manifest, data)
-        return Cached(folder=folder, gathered=gathered)
+            revision_folder.publish(self._root, manifest, data)
+        return pulled
 
     def verified(self, manifest: Manifest, progress: Progress) -> Path | None:
         """The folder of a version, every byte of it compared with the manifest; None when it was never pulled.
@@ -96,7 +83,7 @@ class ModelCache:
             ResourceError: a file cannot be read.
         """
         data = checked(manifest)
-        if not self.folder(manifest.revision).exists():
+        if not os.path.lexists(self.folder(manifest.revision)):
             return None
         entries = _distinct(manifest.content.files)
         shelf = _Blobs(self._root)
@@ -187,12 +174,16 @@ class _Blobs:
         return Partial.open(folder, f"{entry.sha256}.partial", size=entry.size, chunk=chunk)
 
     def _begin(self, entry: FileEntry, found: Look, chunk: int) -> Partial | None:
-        partial = self._partial(entry, chunk)
-        if partial is not None and self._is_other(entry, found):  # another process was quicker
-            partial.discard()
-            partial.close()
-            return None
-        return partial
+        with ExitStack() as undo:
+            partial = self._partial(entry, chunk)
+            if partial is None:
+                return None
+            undo.callback(partial.close)
+            if self._is_other(entry, found):  # another process was quicker
+                partial.discard()
+                return None
+            undo.pop_all()
+            return partial
 
     def _is_other(self, entry: FileEntry, found: Look) -> bool:
         """Whether another file lies there than the one that was looked at."""
