@@ -15,7 +15,6 @@ from typing import Final
 
 from inferdock.domain.errors import ModelError
 from inferdock.registry.inspect.config import ModelConfig
-from inferdock.registry.inspect.safetensors import DTYPES
 from inferdock.registry.inspect.weights import Weights
 
 Shape = tuple[int, ...]
@@ -231,12 +230,6 @@ class _Comparison:
             raise ModelError(
                 f"{self._folder / self._weights.files[name]}: `{name}` is {_spelt(tensor.shape)}, "
                 f"and by config.json it is {asked}.",
-                cure=_CURE,
-            )
-        if tensor.dtype not in _FLOATS:
-            raise ModelError(
-                f"{self._folder / self._weights.files[name]}: `{name}` is {DTYPES[tensor.dtype][1]}, and config.json "
-                "says nothing of a quantisation.",
                 cure=_CURE,
             )
 
