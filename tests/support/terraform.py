@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,9 +51,19 @@ def mirrors(environment: Mapping[str, str]) -> Iterator[Path]:
         yield from sorted(path.parents[2] for path in root.glob(f"*/{PROVIDER}"))
 
 
-def mirror_of_provider(environment: Mapping[str, str]) -> Path | None:
-    """The first folder that holds the provider for this kind of machine, unpacked."""
-    return next((folder for folder in mirrors(environment) if any((folder / PROVIDER).glob("*/linux_*"))), None)
+def locked_version(module: Path) -> str:
+    """The provider's version in a module's lock file."""
+    text = (module / ".terraform.lock.hcl").read_text(encoding="utf-8")
+    return re.findall(r'hashicorp/aws" \{\s+version += "([^"]+)"', text)[0]
+
+
+def mirror_of_provider(environment: Mapping[str, str], version: str) -> Path | None:
+    """The first folder that holds this version of the provider for Linux, unpacked or as an archive."""
+    patterns = (f"{version}/linux_*", f"terraform-provider-aws_{version}_linux_*.zip")
+    for folder in mirrors(environment):
+        if any(any((folder / PROVIDER).glob(pattern)) for pattern in patterns):
+            return folder
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +128,7 @@ def initialised(module: Path, folder: Path) -> Terraform:
     if shutil.which(PROGRAM) is None:
         skip_or_fail("needs terraform (https://developer.hashicorp.com/terraform/install)")
     environment = without_accounts(os.environ) | {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-    mirror = mirror_of_provider(os.environ)
+    mirror = mirror_of_provider(os.environ, locked_version(module))
     flags = ["-backend=false", "-input=false", "-no-color", "-lockfile=readonly"]
     if mirror is not None:
         environment["TF_CLI_CONFIG_FILE"] = os.devnull

@@ -82,7 +82,13 @@ def test_a_mirror_that_is_named_comes_first(tmp_path):
     (tmp_path / "registry.terraform.io/hashicorp/aws/5.100.0/linux_amd64").mkdir(parents=True)
     environment = {"TF_PROVIDER_MIRROR": str(tmp_path), "HOME": "nowhere"}
     assert next(mirrors(environment)) == tmp_path
-    assert mirror_of_provider(environment) == tmp_path
+    assert mirror_of_provider(environment, "5.100.0") == tmp_path
+
+
+def test_a_mirror_without_the_locked_version_is_none(tmp_path):
+    (tmp_path / "registry.terraform.io/hashicorp/aws/5.100.0/linux_amd64").mkdir(parents=True)
+    environment = {"TF_PROVIDER_MIRROR": str(tmp_path), "HOME": "nowhere"}
+    assert mirror_of_provider(environment, "0.0.1") is None
 
 
 def test_the_module_is_formatted(terraform: Terraform):
