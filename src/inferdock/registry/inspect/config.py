@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from inferdock.registry.inspect.json_files import (
     read_object,
     text,
     texts,
+    word,
 )
 
 _NUMBERS: Final = (
@@ -57,6 +59,7 @@ _KEYS: Final = (
     "mlp_only_layers",
 )
 _TOO_LARGE: Final = 2**40
+_CLASS_NAME: Final = re.compile(r"\w{1,200}")
 CONFIG_CURE: Final = "It is part of every Hugging Face model folder."
 
 
@@ -95,7 +98,7 @@ def read_config(path: Path) -> ModelConfig:
     """
     data = read_object(path, CONFIG_CURE)
     names = pick(data, "architectures", "model_type", *_NESTS)
-    architectures = texts(names["architectures"])
+    architectures = [name for name in texts(names["architectures"]) if _CLASS_NAME.fullmatch(name)]
     if not architectures:
         raise ModelError(f"{path} names no `architectures`.", cure="vLLM needs them to choose its implementation.")
     outer = pick(data, *_KEYS)
@@ -104,7 +107,7 @@ def read_config(path: Path) -> ModelConfig:
     numbers, odd = _numbers(members)
     return ModelConfig(
         architectures=tuple(architectures),
-        model_type=text(names["model_type"]) or "",
+        model_type=word(names["model_type"]) or "",
         context_length=_context_length(members, numbers),
         numbers=numbers,
         odd=odd,

@@ -24,11 +24,19 @@ _LENIENT_BYTES: Final = 4 * 1024 * 1024
 """Up to here Python's parser may judge what the strict one refuses: `Infinity` stands in real configs."""
 _MAX_VALUE_BYTES: Final = 1024 * 1024
 _NULL: Final = msgspec.Raw(b"null")
+_MAX_WORD: Final = 100
+_MAX_SHOWN: Final = 1000
 _STEP: Final = 1024 * 1024
 AGAIN: Final = "Download it again."
 
 Members = dict[str, msgspec.Raw]
 """Members of an object, still as JSON; what is not there is `null`."""
+
+
+def printable(name: str) -> str:
+    """A name from a file for a message: cut, and without signs that would command a terminal."""
+    short = name[:_MAX_SHOWN]
+    return short if short.isprintable() else ascii(short)[1:-1]
 
 
 def open_regular(path: Path, absent: str = AGAIN) -> IO[bytes]:
@@ -156,6 +164,12 @@ def text(raw: msgspec.Raw) -> str | None:
     """A member that is a string, else None."""
     value = _value(raw, str)
     return value if isinstance(value, str) else None
+
+
+def word(raw: msgspec.Raw) -> str | None:
+    """A member that is a short printable string, else None: what is shown to people and kept in manifests."""
+    value = text(raw)
+    return value if value is not None and len(value) <= _MAX_WORD and value.isprintable() else None
 
 
 def flag(raw: msgspec.Raw) -> bool | None:

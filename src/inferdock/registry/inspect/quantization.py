@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from inferdock.registry.inspect.json_files import Members, flag, integer, pick, read_object, text, values
+from inferdock.registry.inspect.json_files import Members, flag, integer, pick, read_object, values, word
 from inferdock.registry.inspect.safetensors import DTYPES, Tensor
 
 _SIDE_FILES: Final = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -70,11 +70,11 @@ def _described(members: Members, method: str) -> dict[str, str | int]:
         "group_size": _first(members, "group_size", "q_group_size") or integer(weights["group_size"]),
     }
     words = {
-        "method": text(members["quant_method"]) or ("bitsandbytes" if in_4 or in_8 else method) or "unknown",
-        "algorithm": text(members["quant_algo"]),
-        "format": text(members["format"]) or text(members["fmt"]),
+        "method": word(members["quant_method"]) or ("bitsandbytes" if in_4 or in_8 else method) or "unknown",
+        "algorithm": word(members["quant_algo"]),
+        "format": word(members["format"]) or word(members["fmt"]),
     }
-    found: dict[str, str | int] = {key: word[:100] for key, word in words.items() if word}
+    found: dict[str, str | int] = {key: said for key, said in words.items() if said}
     found.update({key: number for key, number in numbers.items() if number is not None and -2 < number < 2**31})
     return found
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from inferdock.domain.errors import ModelError
-from inferdock.registry.inspect.json_files import AGAIN, open_regular
+from inferdock.registry.inspect.json_files import AGAIN, open_regular, printable
 
 MAX_HEADER_BYTES: Final = 16 * 1024 * 1024
 """The format allows 100 MB. All 91,000 tensors of a model of 671 B parameters in one file would need 12 MB, and what
@@ -161,7 +161,7 @@ def _check_keys(path: Path, raw: bytes) -> None:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise _damaged(path, f"`{key[:200]}` is there twice")
+                raise _damaged(path, f"`{printable(key)}` is there twice")
             seen.add(key)
 
     json.loads(raw, object_pairs_hook=once)
@@ -169,11 +169,11 @@ def _check_keys(path: Path, raw: bytes) -> None:
 
 def _tensor(path: Path, name: str, entry: _Entry) -> Tensor:
     if entry.dtype not in DTYPES:
-        raise _damaged(path, f"`{name[:200]}` has the unknown type {entry.dtype[:50]!r}")
+        raise _damaged(path, f"`{printable(name)}` has the unknown type {entry.dtype[:50]!r}")
     begin, end = entry.data_offsets
     tensor = Tensor(name, entry.dtype, entry.shape, begin, end)
     if end < begin or (end - begin) * 8 != tensor.elements * DTYPES[entry.dtype][0]:
-        raise _damaged(path, f"the size of `{name[:200]}` is not that of its shape")
+        raise _damaged(path, f"the size of `{printable(name)}` is not that of its shape")
     return tensor
 
 
@@ -183,7 +183,7 @@ def _check_cover(path: Path, tensors: Iterable[Tensor], size: int) -> None:
     for tensor in tensors:
         if tensor.begin != at:
             what = "overlaps another tensor" if tensor.begin < at else "leaves bytes that belong to no tensor"
-            raise _damaged(path, f"`{tensor.name[:200]}` {what}")
+            raise _damaged(path, f"`{printable(tensor.name)}` {what}")
         at = tensor.end
     if at > size:
         raise ModelError(f"{path} is cut: {at - size} bytes are missing.", cure="Finish the download.")

@@ -7,10 +7,12 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from inferdock.domain.errors import ModelError
+from inferdock.registry.inspect.json_files import printable
 from inferdock.registry.paths import MAX_DEPTH, RESERVED, check_path, check_paths
 
 MAX_FILES: Final = 100_000
@@ -77,7 +79,7 @@ def _entries(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, os.Dir
                 continue
             seen += 1
             if seen > MAX_FILES:
-                raise ModelError(f"{folder} holds more than {MAX_FILES:,} files.", cure="Give the folder of one model.")
+                raise _too_many(folder)
             if not entry.is_dir(follow_symlinks=False):
                 yield path, entry
             elif path.count("/") < MAX_DEPTH:
@@ -89,20 +91,27 @@ def _entries(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, os.Dir
 def _scan(folder: Path, parent: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder / parent) as entries:
-            return [entry for entry, _ in zip(entries, range(MAX_FILES + 1000), strict=False)]
+            found = list(islice(entries, MAX_FILES + 1))
     except OSError as exc:
         raise ModelError(
             f"{_shown(folder, parent)} cannot be read: {exc.strerror}.", cure="Check its permissions."
         ) from exc
+    if len(found) > MAX_FILES:
+        raise _too_many(folder)
+    return found
+
+
+def _too_many(folder: Path) -> ModelError:
+    return ModelError(f"{folder} holds more than {MAX_FILES:,} files.", cure="Give the folder of one model.")
 
 
 def _excluded(path: str, exclude: Sequence[str]) -> bool:
-    return any(fnmatchcase(path, glob.rstrip("/")) for glob in exclude)
+    return any(path == glob or fnmatchcase(path, glob.rstrip("/")) for glob in exclude)  # a name may hold brackets
 
 
 def _shown(folder: Path, path: str) -> str:
-    """Names may hold bytes that no terminal can print."""
-    return os.fsencode(folder / path).decode(errors="backslashreplace")[:1000]
+    """Names may hold bytes and signs that no terminal should get."""
+    return printable(os.fsencode(folder / path).decode(errors="backslashreplace"))
 
 
 def _local(folder: Path, path: str, entry: os.DirEntry[str], homes: tuple[Path, ...]) -> LocalFile:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from inferdock.domain.errors import ModelError
-from inferdock.registry.inspect.json_files import AGAIN, is_object, pick, read_object
+from inferdock.registry.inspect.json_files import AGAIN, is_object, pick, printable, read_object
 from inferdock.registry.inspect.safetensors import MAX_TENSORS, Tensor, read_header
 
 INDEX: Final = "model.safetensors.index.json"
@@ -123,7 +123,8 @@ def read_weights(folder: Path, names: Sequence[str]) -> Weights:
         for tensor in read_header(folder / name):
             if tensor.name in tensors:
                 raise ModelError(
-                    f"{folder / name} holds `{tensor.name[:200]}`, which {files[tensor.name]} holds too.", cure=AGAIN
+                    f"{folder / name} holds `{printable(tensor.name)}`, which {files[tensor.name]} holds too.",
+                    cure=AGAIN,
                 )
             tensors[tensor.name] = tensor
             files[tensor.name] = name
@@ -146,13 +147,13 @@ def check_index(index: Path, weights: Weights) -> None:
     for name, file in named.items():
         if weights.files.get(name) != file:
             raise ModelError(
-                f"{index} places `{name[:200]}` in {file}, which does not hold it.",
+                f"{index} places `{printable(name)}` in {file}, which does not hold it.",
                 cure="Download the index and its shards again, from one revision.",
             )
     unnamed = next((name for name in weights.files if name not in named), None)
     if unnamed is not None:
         raise ModelError(
-            f"{weights.files[unnamed]} holds `{unnamed[:200]}`, which {index} does not name.",
+            f"{weights.files[unnamed]} holds `{printable(unnamed)}`, which {index} does not name.",
             cure="Download the index and its shards again, from one revision.",
         )
 

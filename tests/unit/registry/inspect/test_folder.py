@@ -86,6 +86,11 @@ def test_what_is_excluded_is_not_looked_at(folder, glob):
     assert not any(path.startswith("extra/") for path in paths)
 
 
+def test_a_name_that_looks_like_a_glob_can_be_excluded(folder):
+    (folder / "run[1].py").write_text("x")
+    inspect_folder(folder, allowed=NOTHING, exclude=["run[1].py"])
+
+
 def test_links_within_the_folder_are_followed(folder):
     (folder / "extra" / "copy.txt").symlink_to("notes.txt")
     files = {file.path: file for file in inspect_folder(folder, allowed=NOTHING).files}
@@ -179,6 +184,10 @@ def moved_to_pickles(folder: Path) -> None:
         pytest.param(lambda f: (f / "config.json").write_text("[]"), "JSON object", id="config is a list"),
         pytest.param(lambda f: change(f / "config.json", architectures=None), "no `architectures`", id="no class"),
         pytest.param(lambda f: change(f / "config.json", architectures=[]), "no `architectures`", id="no class named"),
+        pytest.param(
+            lambda f: change(f / "config.json", architectures=["\x1b[2J"]), "no `arch", id="class is an escape"
+        ),
+        pytest.param(lambda f: change(f / "config.json", architectures=["X" * 10**6]), "no `arch", id="class is long"),
         pytest.param(lambda f: change(f / "config.json", architectures=[5]), "no `architectures`", id="class is 5"),
         pytest.param(lambda f: (f / "tokenizer.json").unlink(), "no tokenizer", id="no tokenizer"),
         pytest.param(lambda f: [p.unlink() for p in f.glob("model*")], "has no weights", id="no weights"),
@@ -197,6 +206,7 @@ def moved_to_pickles(folder: Path) -> None:
         pytest.param(lambda f: (f / "a").symlink_to("extra"), "a link to a folder", id="a link to a folder"),
         pytest.param(lambda f: (f / "a").symlink_to("."), "a link to a folder", id="a link to itself"),
         pytest.param(lambda f: (f / "a").symlink_to("a"), "cannot be read", id="a loop of links"),
+        pytest.param(lambda f: (f / "\x1b[2J").symlink_to("/"), "a link that leaves", id="a link with an escape"),
         pytest.param(lambda f: (f / "a").symlink_to("nowhere"), "cannot be read", id="a link to nothing"),
         pytest.param(lambda f: (f / os.fsdecode(b"odd-\xff")).touch(), "not UTF-8", id="a name of bytes"),
         pytest.param(lambda f: (f / os.fsdecode(b"\xff.fifo")).symlink_to("x"), "cannot be read", id="bytes and link"),
@@ -224,7 +234,7 @@ def test_a_folder_that_may_not_be_pushed_is_refused(folder, spoil, words):
     with pytest.raises(ModelError, match=words) as caught:
         inspect_folder(folder, allowed=NOTHING)
     assert caught.value.cure
-    caught.value.message.encode()  # can be shown
+    assert caught.value.message.isprintable()
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -557,6 +567,7 @@ def test_older_tools_describe_the_packing_in_a_file_of_their_own(tmp_path, name,
         ({"load_in_4bit": True}, {"method": "bitsandbytes", "bits": 4}),
         ({"quant_method": "mxfp4"}, {"method": "mxfp4"}),
         ({"quant_method": 5, "bits": "x", "group_size": -1}, {"method": "unknown", "group_size": -1}),
+        ({"quant_method": "\x1b[2J", "format": "x" * 101}, {"method": "unknown"}),
         ({}, {"method": "unknown"}),
     ],
 )

@@ -87,6 +87,8 @@ TWICE_INSIDE = b'{"w": {"dtype": "F32", "dtype": "U8", "shape": [4], "data_offse
         pytest.param({"w": entry()}, 9, "5 bytes at the end belong to no tensor", id="bytes at the end"),
         pytest.param({"w": entry(0, 40)}, 4, "cut: 36 bytes are missing", id="data missing"),
         pytest.param({"w": entry(0, 2**62)}, 4, "cut", id="far beyond the file"),
+        pytest.param({"\x1b[2J": entry(0, 2)}, 4, "belong to no tensor", id="an escape as a name"),
+        pytest.param({"\x1b[2J": entry(4, 8)}, 8, r"`\\x1b\[2J` leaves", id="an escape as the name at fault"),
         pytest.param(TWICE, 4, "`w` is there twice", id="a tensor twice"),
         pytest.param(TWICE_INSIDE, 4, "`dtype` is there twice", id="a field twice"),
     ],
@@ -96,6 +98,7 @@ def test_a_header_that_breaks_a_rule_is_refused(tmp_path, header, data, words):
     with pytest.raises(ModelError, match=words) as caught:
         read_header(path)
     assert str(path) in caught.value.message
+    assert caught.value.message.isprintable()
     assert caught.value.cure
 
 
