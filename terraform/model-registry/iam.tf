@@ -13,7 +13,7 @@ locals {
     Resource = [aws_s3_bucket.models.arn]
   }
 
-  # One model at a time, by its name; all models at once only from the index, which has no history and no claims.
+  # One model at a time, by its name; all models at once only from the index, which has no claims and little history.
   read_records = [
     {
       Sid      = "ReadRecords"
@@ -81,17 +81,20 @@ locals {
       Action = [
         "dynamodb:PutItem",
         "dynamodb:UpdateItem",
-        "dynamodb:ConditionCheckItem",
       ]
       Resource = [aws_dynamodb_table.versions.arn]
     },
-    # Of its own claim. IAM knows the hash key of an item (dynamodb:LeadingKeys) and not its range key, so it cannot say
-    # "claims only": see "What the policies cannot say" in the README.
+    # A push ends its claim in the transaction that writes the record. IAM knows the hash key of an item and not its
+    # range key, so it cannot say "claims only" (README, "What the policies cannot say"); but it can keep a hand from
+    # deleting items one by one.
     {
       Sid      = "EndClaim"
       Effect   = "Allow"
       Action   = ["dynamodb:DeleteItem"]
       Resource = [aws_dynamodb_table.versions.arn]
+      Condition = {
+        "ForAnyValue:StringEquals" = { "dynamodb:EnclosingOperation" = ["TransactWriteItems"] }
+      }
     },
   ], local.read_records, local.kms.push)
 
@@ -114,9 +117,9 @@ locals {
       Resource = [aws_s3_bucket.models.arn]
     },
     {
-      Sid      = "ReadWholeTable"
+      Sid      = "CleanTable"
       Effect   = "Allow"
-      Action   = ["dynamodb:Scan", "dynamodb:DescribeTable"]
+      Action   = ["dynamodb:DeleteItem", "dynamodb:Scan", "dynamodb:DescribeTable"]
       Resource = [aws_dynamodb_table.versions.arn]
     },
   ])

@@ -23,8 +23,9 @@ resource "aws_dynamodb_table" "versions" {
     type = "S"
   }
 
-  # "1.10.0" sorts before "1.9.0" as text. Only versions carry the padded version_order, so that this index holds them
-  # alone and in their order. A local index can only be made together with its table.
+  # "1.10.0" sorts before "1.9.0" as text, hence the padded version_order. Only versions carry it, and the first event of
+  # each history, so that this index lists models and versions without reading histories and claims. A local index can
+  # only be made together with its table.
   local_secondary_index {
     name            = "by_version_order"
     range_key       = "version_order"

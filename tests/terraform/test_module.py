@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.docs.pages import tracked_files
+from tests.docs.pages import ROOT, tracked_files
 from tests.support.terraform import Terraform, mirror_of_provider, mirrors, without_accounts
 from tests.terraform.conftest import MODULE
 from tests.terraform.emulator import Emulator
@@ -135,12 +135,16 @@ def test_the_bucket_refuses_plain_http_and_other_keys(encrypted: tuple[Terraform
     assert conditions["OnlyThisKey"] == {"Null": {named: "false"}, "StringNotEquals": {named: arn}}
 
 
-def allowed(policy: dict[str, Any], action: str, resource: str) -> bool:
-    """Whether the policy, of Allow statements without conditions on what is asked here, allows an action."""
+def allowed(policy: dict[str, Any], action: str, resource: str, context: dict[str, str]) -> bool:
+    """Whether the policy, which has Allow statements only, allows an action in a context."""
     return any(
-        statement["Effect"] == "Allow"
-        and action in statement["Action"]
+        action in statement["Action"]
         and any(re.fullmatch(re.escape(arn).replace(r"\*", ".*"), resource) for arn in statement["Resource"])
+        and all(
+            context.get(key) in values
+            for wanted in statement.get("Condition", {}).values()
+            for key, values in wanted.items()
+        )
         for statement in policy["Statement"]
     )
 
@@ -169,8 +173,8 @@ RIGHTS = [
     ("dynamodb:Scan", TABLE, {"admin"}),
     ("dynamodb:PutItem", TABLE, {"push", "admin"}),
     ("dynamodb:UpdateItem", TABLE, {"push", "admin"}),
-    ("dynamodb:ConditionCheckItem", TABLE, {"push", "admin"}),
-    ("dynamodb:DeleteItem", TABLE, {"push", "admin"}),
+    ("dynamodb:DeleteItem", TABLE, {"admin"}),
+    ("dynamodb:DeleteItem in TransactWriteItems", TABLE, {"push", "admin"}),
     ("dynamodb:DeleteTable", TABLE, set()),
     ("dynamodb:UpdateTable", TABLE, set()),
 ]
@@ -180,7 +184,9 @@ RIGHTS = [
 def test_only_those_who_need_it_have_the_right(policies: dict[str, Any], action, resource, who):
     place, _, rest = resource.partition("/")
     arn = f"{policies[place]}/{rest}" if rest else policies[place]
-    assert {name for name in ("push", "pull", "admin") if allowed(policies[name], action, arn)} == who
+    action, _, around = action.partition(" in ")
+    context = {"dynamodb:EnclosingOperation": around}
+    assert {name for name in ("push", "pull", "admin") if allowed(policies[name], action, arn, context)} == who
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +199,45 @@ def policies(encrypted: tuple[Terraform, str], emulator: Emulator) -> dict[str, 
         documents[name] = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
     assert documents == {name: json.loads(text) for name, text in outputs["policy_documents"].items()}
     return {**documents, "bucket_arn": outputs["bucket_arn"], "table_arn": outputs["table_arn"]}
+
+
+ACTIONS_OF_CALL = {
+    "head_object": {"s3:GetObject"},
+    "get_object": {"s3:GetObject"},
+    "put_object": {"s3:PutObject"},
+    "copy_object": {"s3:GetObject", "s3:PutObject"},
+    "create_multipart_upload": {"s3:PutObject"},
+    "upload_part": {"s3:PutObject"},
+    "upload_part_copy": {"s3:GetObject", "s3:PutObject"},
+    "complete_multipart_upload": {"s3:PutObject"},
+    "abort_multipart_upload": {"s3:AbortMultipartUpload"},
+    "list_parts": {"s3:ListMultipartUploadParts"},
+    "list_multipart_uploads": {"s3:ListBucketMultipartUploads"},
+    "list_objects_v2": {"s3:ListBucket"},
+    "delete_object": {"s3:DeleteObject"},
+    "delete_objects": {"s3:DeleteObject"},
+    "get_item": {"dynamodb:GetItem"},
+    "put_item": {"dynamodb:PutItem"},
+    "update_item": {"dynamodb:UpdateItem"},
+    "delete_item": {"dynamodb:DeleteItem"},
+    "query": {"dynamodb:Query"},
+    "scan": {"dynamodb:Scan"},
+    "transact_write_items": {"dynamodb:PutItem", "dynamodb:DeleteItem"},
+}
+FOR_PEOPLE = {"s3:DeleteObjectVersion", "s3:GetObjectVersion", "s3:ListBucketVersions", "dynamodb:DescribeTable"}
+"""What an administrator does with other tools: bringing deleted models back."""
+
+
+def calls_of_aws(emulator: Emulator) -> set[str]:
+    """Operations of S3 and DynamoDB that our code names, as methods or as pages."""
+    folder = ROOT / "src" / "inferdock" / "registry" / "aws"
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py")))
+    named = set(re.findall(r"\.(\w+)\(", text)) | set(re.findall(r'get_paginator\("(\w+)"', text))
+    known = set().union(*(emulator.client(name).meta.method_to_api_mapping for name in ("s3", "dynamodb")))
+    return (named & known) - {"get_paginator"}
+
+
+def test_the_policies_allow_what_our_code_calls_and_no_more(policies: dict[str, Any], emulator: Emulator):
+    needed = set().union(*(ACTIONS_OF_CALL[call] for call in calls_of_aws(emulator)))
+    given = {action for statement in policies["admin"]["Statement"] for action in statement["Action"]}
+    assert {action for action in given if not action.startswith("kms:")} == needed | FOR_PEOPLE
