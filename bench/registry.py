@@ -1,7 +1,7 @@
 """What push and pull cost beside ``sha256sum`` and ``cp`` of the same files, in turns, in one run.
 
 Makes a folder of sharded safetensors (4 GB unless told), and in each round measures: hashing and copying with the
-standard tools, a push into an empty directory store, a push again, a pull into an empty cache, and a verification. Reports
+standard tools, a push into an empty store, a push again, a pull into an empty cache, and a verification. Reports
 medians of the ratios within a round, and the largest memory of each process. Run by ``make bench-registry``; writes
 ``bench/results/registry.json``.
 """

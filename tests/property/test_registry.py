@@ -53,7 +53,7 @@ def test_an_allowed_path_stays_in_its_folder(path: str) -> None:
     assert not path.startswith("/")
     assert ".." not in path.split("/")
     assert posixpath.normpath(path) == path
-    assert PurePosixPath("/root", path).is_relative_to("/root")
+    assert PurePosixPath("/base", path).is_relative_to("/base")
     assert unicodedata.normalize("NFC", path) == path
     path.encode()
 

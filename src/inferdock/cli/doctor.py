@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from inferdock.app.models import look_at_model
 from inferdock.cli.output import output_option, print_json
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.domain.errors import CheckFailedError
@@ -41,7 +43,7 @@ def doctor(
         "engine.kind": ("--engine", engine),
     }
     settings = load_settings(config_file, flags).settings
-    checks = list(all_checks(settings, Machine.here()))
+    checks = list(all_checks(settings, Machine.here(), lambda: look_at_model(settings, os.environ)))
     if output == "json":
         print_json([{"name": c.name, "verdict": c.verdict, "message": c.message, "cure": c.cure} for c in checks])
     else:

@@ -14,14 +14,16 @@ import click
 from rich.console import Console
 from rich.live import Live
 
+from inferdock.app.models import find_model
 from inferdock.app.platform import run_platform
 from inferdock.app.terminal import has_terminal
+from inferdock.cli.models.bars import bars
 from inferdock.cli.output import note
 from inferdock.cli.platform_view import live_picture, replica_line, stamp
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.config.settings import Settings
 from inferdock.supervisor.engine import Machine
-from inferdock.supervisor.model_folder import Model, resolve
+from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.preflight import quick_checks, require
 from inferdock.supervisor.replica import ReplicaState
 from inferdock.supervisor.supervisor import View
@@ -29,7 +31,7 @@ from inferdock.supervisor.supervisor import View
 
 @click.command()
 @config_file_option
-@click.option("--model", help="Folder of Hugging Face files, org/model, or `demo` (default).")
+@click.option("--model", help="Folder, name[@version] in the registry, org/model, or `demo` (default).")
 @click.option("--name", help="Name to serve it under; default: the folder's name.")
 @click.option("--replicas", type=int, help="Number of replicas (default 1).")
 @click.option("--host", help="Address to listen on (default 127.0.0.1).")
@@ -59,6 +61,7 @@ def up(
     Example:
       inferdock up                                  # the demo model at http://127.0.0.1:8080/v1
       inferdock up --model ./mistral-7b --replicas 2
+      inferdock up --model mistral-7b@champion      # from the registry, every byte verified
       inferdock up --engine sim --replicas 4        # without a model
     """
     flags = {
@@ -78,7 +81,8 @@ def up(
         return load_settings(config_file, flags).settings
 
     settings = read()
-    found = resolve(settings.model.source, settings.model.name)
+    with bars() as progress:
+        found = find_model(settings, os.environ, progress)
     for warning in require(quick_checks(settings, found, Machine.here())):
         note(f"warning: {warning.message} {warning.cure}")
     return asyncio.run(_run(settings, found, read))

@@ -24,7 +24,8 @@ class ModelSettings(Group):
     """Which weights are served, and under which name."""
 
     source: str = Field(default="demo", min_length=1)
-    """Folder of Hugging Face files, a Hugging Face name (`org/model`), or `demo` for the model we ship."""
+    """Folder of Hugging Face files, a version in the registry (`name@1.0.0`, `name@champion`, `name`), a Hugging Face
+    name (`org/model`), or `demo` for the model we ship."""
     name: str | None = Field(default=None, min_length=1, max_length=200)
     """Name that clients ask for; default: the folder's own name (`demo` is served as `inferdock-demo`)."""
     max_model_len: int | None = Field(default=None, ge=16)

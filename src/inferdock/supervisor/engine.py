@@ -103,7 +103,13 @@ def replica_launch(
     else:
         command = _vllm_command(port, engine, model_settings, model, drain_timeout_s, machine)
         base |= _vllm_environment(index, engine, model, machine)
-    return Launch((*command, *engine.extra_args), base | engine.env)
+    return Launch((*command, *_arguments(engine, model)), base | engine.env)
+
+
+def _arguments(engine: EngineSettings, model: Model) -> tuple[str, ...]:
+    """Further arguments: those the version was pushed with, then the configuration's, which the engine prefers."""
+    of_version = model.arguments if engine.kind == "vllm" else ()
+    return (*of_version, *engine.extra_args)
 
 
 def answer_digest(engine: EngineSettings, settings: ModelSettings, model: Model, version: str) -> str:
@@ -120,7 +126,7 @@ def answer_digest(engine: EngineSettings, settings: ModelSettings, model: Model,
         "name": model.name,
         "engine": [engine.kind, version],
         "settings": settings.model_dump(mode="json", exclude={"source"}),
-        "arguments": [engine.tool_call_parser, engine.enforce_eager, *engine.extra_args],
+        "arguments": [engine.tool_call_parser, engine.enforce_eager, *_arguments(engine, model)],
         "environment": engine.env,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

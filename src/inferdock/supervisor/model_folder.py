@@ -32,13 +32,15 @@ class Model:
     """A model that an engine may be started on.
 
     Attributes:
-        source: folder, or Hugging Face name.
+        source: folder, Hugging Face name, or version in the registry.
         name: name that clients ask for.
         folder: the folder, None for a Hugging Face name.
-        revision: ``local-<12 hex>`` of a folder, ``hub-<12 hex>`` of a name.
+        revision: ``local-<12 hex>`` of a folder, ``hub-<12 hex>`` of a name, ``<version>-<12 hex>`` of a version in the
+            registry.
         max_model_len: longest prompt plus answer by the model's own config; None when unknown.
         weight_bytes: size of the weights; 0 when unknown.
-        digest: 64 hex digits over the folder's files, or over the name.
+        digest: 64 hex digits over the folder's files, or over the name; the registry's revision.
+        arguments: for the engine, as the version was pushed with.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Model:
     max_model_len: int | None
     weight_bytes: int
     digest: str = ""
+    arguments: tuple[str, ...] = ()
 
 
 def resolve(source: str, name: str | None) -> Model:
@@ -65,11 +68,6 @@ def resolve(source: str, name: str | None) -> Model:
         return check_folder(_demo_folder(), name or DEMO_NAME)
     if folder is not None:
         return check_folder(folder, name or folder.name)
-    if "@" in source:
-        raise ModelError(
-            f"`{source}` names a version, and there is no registry here yet.",
-            cure="Give the folder of the model with --model PATH.",
-        )
     if _HUB_NAME.fullmatch(source) and not source.startswith((".", "/")):
         digest = hashlib.sha256(source.encode()).hexdigest()
         return Model(source, name or source, None, f"hub-{digest[:12]}", None, 0, digest)
@@ -77,6 +75,11 @@ def resolve(source: str, name: str | None) -> Model:
         f"There is no model folder `{source}`.",
         cure="Give a folder with config.json and *.safetensors, a Hugging Face name (org/model), or `demo`.",
     )
+
+
+def there_is(source: str) -> bool:
+    """Whether ``source`` is the path of something."""
+    return _existing(source) is not None
 
 
 def _existing(source: str) -> Path | None:

@@ -20,7 +20,7 @@ from inferdock.config.folders import default_state_dir
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError, ModelError, ResourceError
 from inferdock.supervisor.engine import FEW_PROCESSORS, Machine
-from inferdock.supervisor.model_folder import Model, resolve
+from inferdock.supervisor.model_folder import Model
 
 GIB = 1024**3
 ENGINE_BASE_BYTES = 2.2 * GIB
@@ -69,11 +69,11 @@ def quick_checks(settings: Settings, model: Model, machine: Machine) -> Iterator
     yield check_open_files()
 
 
-def all_checks(settings: Settings, machine: Machine) -> Iterator[Check]:
-    """Everything ``doctor`` looks at."""
+def all_checks(settings: Settings, machine: Machine, find: Callable[[], Model]) -> Iterator[Check]:
+    """Everything ``doctor`` looks at; ``find`` finds the model."""
     try:
-        model = resolve(settings.model.source, settings.model.name)
-    except ModelError as exc:
+        model = find()
+    except InferdockError as exc:
         yield Check("model", Verdict.FAIL, exc.message, exc.cure)
         model = Model(settings.model.source, "unknown", None, "", None, 0)
     else:

@@ -11,7 +11,7 @@ from inferdock.config.settings import EngineSettings, ModelSettings, Settings
 from inferdock.domain.errors import EngineError, ResourceError
 from inferdock.supervisor import preflight
 from inferdock.supervisor.engine import Machine
-from inferdock.supervisor.model_folder import Model
+from inferdock.supervisor.model_folder import Model, resolve
 from inferdock.supervisor.preflight import Check, Verdict, require
 
 GIB = 1024**3
@@ -144,7 +144,7 @@ def test_the_limit_of_open_files_is_lifted_and_never_lowered():
 
 def test_doctor_goes_on_after_a_bad_model(tmp_path):
     settings = Settings(model=ModelSettings(source="/nowhere"), engine=EngineSettings(kind="sim"), state_dir=tmp_path)
-    checks = list(preflight.all_checks(settings, CPU))
+    checks = list(preflight.all_checks(settings, CPU, lambda: resolve("/nowhere", None)))
     assert [check.name for check in checks if check.verdict is Verdict.FAIL and check.name != "port"] == ["model"]
     assert {"python", "port", "state folder", "shared memory"} <= {check.name for check in checks}
 

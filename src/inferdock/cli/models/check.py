@@ -152,6 +152,6 @@ def _spell(entry: FileEntry | None) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or "none"
     return "–" if value is None else str(value)
