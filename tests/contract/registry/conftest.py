@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from inferdock.registry.filesystem import FilesystemStore
 from inferdock.registry.store import Store
+from tests.support.aws import aws_place, running_aws
 from tests.support.memory_registry import MemoryStore
 
 Maker = Callable[[], Store]
@@ -33,8 +32,8 @@ def _filesystem(request: pytest.FixtureRequest) -> Maker:
 
 
 def _aws(request: pytest.FixtureRequest) -> Maker:
-    maker: Maker = request.getfixturevalue("aws_places")()
-    return maker
+    places: Callable[[], Maker] = request.getfixturevalue("aws_places")
+    return places()
 
 
 STORES = {"memory": _memory, "filesystem": _filesystem, "aws": _aws}
@@ -43,13 +42,10 @@ STORES = {"memory": _memory, "filesystem": _filesystem, "aws": _aws}
 @pytest.fixture(scope="session")
 def aws_places() -> Iterator[Callable[[], Maker]]:
     """Makes empty buckets with tables on one local server."""
-    if find_spec("tests.support.aws") is None:
-        pytest.skip("there is no store on AWS yet")
-    aws = import_module("tests.support.aws")
     numbers = itertools.count()
     with contextlib.ExitStack() as stack:
-        endpoint = stack.enter_context(aws.running_aws())
-        yield lambda: aws.aws_place(endpoint, f"registry-{next(numbers)}")
+        endpoint = stack.enter_context(running_aws())
+        yield lambda: aws_place(endpoint, f"registry-{next(numbers)}")
 
 
 @pytest.fixture(params=sorted(STORES))

@@ -131,6 +131,18 @@ def test_an_event_number_that_is_taken_is_told_and_the_next_one_commits(store: S
     assert read(store, "config.json", version="1.1.0") == FILES["config.json"]
 
 
+def test_signatures_of_a_commit_that_came_too_late_do_not_stay(store: Store, folder: Path) -> None:
+    push(store, manifest_of(FILES), folder)
+    manifest = manifest_of(FILES, version="1.1.0")
+    with store.begin("demo", "1.1.0", revision=manifest.revision, actor="ada") as upload:
+        send_all(upload, manifest, folder)
+        stale = next_event(store, manifest)
+        delete(store, "demo", "1.0.0")
+        assert not upload.commit(stale, encode(manifest), b"signed")
+        assert upload.commit(next_event(store, manifest), encode(manifest), None)
+    assert store.manifest("demo", "1.1.0") == (encode(manifest), None)
+
+
 def test_a_version_that_exists_is_never_replaced(store: Store, tmp_path: Path, folder: Path) -> None:
     push(store, manifest_of(FILES), folder)
     late = {"config.json": b"late"}
