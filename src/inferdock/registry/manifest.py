@@ -17,6 +17,7 @@ from msgspec import Meta
 from inferdock.domain.errors import ConfigError, IntegrityError, ModelError
 from inferdock.registry.canonical import canonical, digest
 from inferdock.registry.inspect.facts import Facts
+from inferdock.registry.inspect.folder import Permissions
 from inferdock.registry.names import Version, check_name
 from inferdock.registry.paths import check_paths
 
@@ -58,20 +59,15 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     image: Annotated[str, Meta(pattern=_IMAGE)] | None = None
 
 
-class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What somebody allowed at the push, and the files need.
+class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what the version answers. Its digest is the revision.
 
     Attributes:
-        pickle: weights or other files are pickles, which can run code when loaded.
-        remote_code: the folder holds code that the engine would import.
+        files: in the order of their paths' bytes.
+        facts: what the model is.
+        engine: how it is to be served.
+        permissions: dangers that somebody allowed at the push, and that the files really hold.
     """
-
-    pickle: bool = False
-    remote_code: bool = False
-
-
-class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what the version answers. Its digest is the revision."""
 
     files: Annotated[tuple[FileEntry, ...], Meta(min_length=1, max_length=MAX_FILES)]
     facts: Facts

@@ -16,15 +16,13 @@ from inferdock.domain.errors import ConflictError, IntegrityError, ModelError, R
 from inferdock.registry import ledger
 from inferdock.registry.event import Event, Push
 from inferdock.registry.hashing import file_sha256
-from inferdock.registry.inspect.folder import Inspection, LocalFile, inspect_folder
-from inferdock.registry.inspect.folder import Permissions as Allowed
+from inferdock.registry.inspect.folder import Inspection, LocalFile, Permissions, inspect_folder
 from inferdock.registry.ledger import State
 from inferdock.registry.manifest import (
     Content,
     Engine,
     FileEntry,
     Manifest,
-    Permissions,
     Provenance,
     encode,
     make,
@@ -58,7 +56,7 @@ class Request:
     folder: Path
     name: str
     version: str
-    allowed: Allowed = field(default_factory=Allowed)
+    allowed: Permissions = field(default_factory=Permissions)
     exclude: Sequence[str] = ()
     engine: Engine = field(default_factory=Engine)
     source: str = ""
@@ -130,7 +128,7 @@ def _manifest(registry: Registry, request: Request, inspection: Inspection, prog
             files=_entries(inspection.files, registry.threads, progress),
             facts=inspection.facts,
             engine=request.engine,
-            permissions=Permissions(pickle=inspection.needed.pickle, remote_code=inspection.needed.remote_code),
+            permissions=inspection.needed,
         ),
         provenance=Provenance(
             pushed_at=ledger.spell(by.now),
