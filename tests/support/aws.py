@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ConnectionClosedError
+from botocore.httpsession import URLLib3Session
 from moto.server import ThreadedMotoServer
 
 from inferdock.config.settings import RegistryS3Settings, RegistrySettings
@@ -136,3 +139,58 @@ def aws_place(endpoint: str, bucket: str) -> Callable[[], AwsStore]:
 @functools.cache
 def _shared_clients(endpoint: str) -> Clients:
     return aws_clients(aws_settings(endpoint, "any"))
+
+
+class Traffic:
+    """What is asked of a client, in order; answers can get lost.
+
+    Args:
+        client: of boto3; watched from now on.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.asked: list[str] = []
+        self._lost: list[str] = []
+        self._service = client.meta.service_model.service_name
+        self._lock = threading.Lock()
+        self._http = URLLib3Session()
+        client.meta.events.register(f"before-send.{self._service}", self._send)
+
+    def lose_answer(self, operation: str) -> None:
+        """Let the server do the next such operation, and the client not hear of it."""
+        self._lost.append(operation)
+
+    def count(self, operation: str) -> int:
+        """How often an operation was asked for, repetitions included."""
+        with self._lock:
+            return self.asked.count(operation)
+
+    def _send(self, request: Any, event_name: str, **_: Any) -> None:
+        operation = event_name.rpartition(".")[2]
+        with self._lock:
+            self.asked.append(operation)
+            lost = operation in self._lost
+            if lost:
+                self._lost.remove(operation)
+        if lost:
+            self._http.send(request)
+            raise ConnectionClosedError(endpoint_url=request.url)
+
+
+def expire_claims(endpoint: str, table: str) -> None:
+    """As if so much time had passed that nobody's claim lasts."""
+    dynamodb = raw("dynamodb", endpoint)
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        if item["version"]["S"].startswith("push#"):
+            dynamodb.update_item(
+                TableName=table,
+                Key={"model_name": item["model_name"], "version": item["version"]},
+                UpdateExpression="SET expires_at = :e",
+                ExpressionAttributeValues={":e": {"N": "0"}},
+            )
+
+
+def items_of(endpoint: str, table: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Everything in a table, by its key."""
+    found = raw("dynamodb", endpoint).scan(TableName=table, ConsistentRead=True)["Items"]
+    return {(item["model_name"]["S"], item["version"]["S"]): item for item in found}
