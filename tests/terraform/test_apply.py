@@ -7,10 +7,12 @@ belong here too: ``applied_registry.environment`` is all that they need.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,11 +20,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inferdock.config.load import load
+from tests.docs.pages import ROOT
 from tests.support.terraform import skip_or_fail, without_accounts
 from tests.terraform.conftest import FOR_TRIALS, AppliedRegistry
 
 pytestmark = pytest.mark.timeout(400)
 
+INFERDOCK = (sys.executable, "-m", "inferdock.cli.main")
 FILE = "models/tiny/v1.0.0/config.json"
 
 
@@ -177,3 +181,51 @@ def test_a_user_with_the_policy_can_do_no_more_than_it_says(applied_registry: Ap
             "open": (s3.delete_public_access_block, {"Bucket": bucket}),
         }
         assert [name for name, (call, words) in calls.items() if not refused(call, **words)] == can
+
+
+def inferdock(registry: AppliedRegistry, *words: str, script: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `inferdock model ...`, or scripts/upload_model.py, as somebody who has only the module's outputs."""
+    command = [sys.executable, str(ROOT / "scripts" / "upload_model.py")] if script else [*INFERDOCK, "model"]
+    return subprocess.run(
+        [*command, *words],
+        env=without_accounts(os.environ) | registry.environment | {"AWS_ENDPOINT_URL": registry.emulator.url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_models_are_pushed_listed_verified_and_pulled_on_what_terraform_made(applied_registry, tmp_path):
+    demo = ROOT / "models" / "demo"
+    words = ("--model-path", str(demo), "--version", "1.0.0", "--model-name", "test")
+    uploaded = inferdock(applied_registry, *words, script=True)
+    assert uploaded.returncode == 0, uploaded.stderr
+    words = ("push", str(demo), "--name", "test", "--version", "1.10.0", "--alias", "champion")
+    again = inferdock(applied_registry, *words)
+    assert again.returncode == 0, again.stderr
+    assert "0 files sent" in again.stderr
+    listed = json.loads(inferdock(applied_registry, "list", "test", "-o", "json").stdout)
+    assert [row["version"] for row in listed] == ["1.0.0", "1.10.0"]
+    verified = inferdock(applied_registry, "verify", "--all", "test")
+    assert verified.returncode == 0, verified.stderr
+    pulled = inferdock(applied_registry, "pull", "test", "--to", str(tmp_path / "model"))
+    assert pulled.returncode == 0, pulled.stderr
+    for file in demo.iterdir():
+        assert (tmp_path / "model" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_the_plans_definition_of_done_holds_for_an_upload(applied_registry: AppliedRegistry):
+    folder = "s3://llm-model-registry-prod/models/test/v1.0.0/"
+    shown = aws(applied_registry, "s3", "ls", folder)
+    demo = ROOT / "models" / "demo"
+    there = {line.split()[-1] for line in shown.splitlines()}
+    assert there == {file.name for file in demo.iterdir()} | {"MANIFEST.json"}
+    manifest = json.loads(aws(applied_registry, "s3", "cp", f"{folder}MANIFEST.json", "-"))
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in demo.iterdir()}
+    assert {entry["path"]: entry["sha256"] for entry in manifest["content"]["files"]} == digests
+    scanned = json.loads(
+        aws(applied_registry, "dynamodb", "scan", "--table-name", "llm-model-versions", "--output", "json")
+    )
+    records = [item for item in scanned["Items"] if item["version"] == {"S": "1.0.0"} and "revision" in item]
+    assert [record["revision"]["S"] for record in records] == [manifest["revision"]]
