@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway bench-cache clean
+.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway bench-cache bench-registry clean
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) 2>/dev/null)))
 ENGINE ?=
@@ -74,6 +74,10 @@ bench-gateway: ## Measure this gateway against others (ARGS: --quick --only c32 
 bench-cache: ## Measure the response cache beside GPTCache (ARGS: --quick --install --accuracy --rounds 3)
 	$(ready)
 	@$(BIN)/python -m bench.cache $(ARGS)
+
+bench-registry: ## Measure push and pull beside sha256sum and cp (ARGS: --gigabytes 4 --rounds 3 --folder DIR)
+	$(ready)
+	@$(BIN)/python -m bench.registry $(ARGS)
 
 clean: ## Remove what these targets made: .venv, out, caches of the tools
 	@rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from inferdock.domain.errors import ConflictError, IntegrityError, RegistryError
+from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError
 from inferdock.registry.event import NO_EVENT, Alias, Delete, Event, Move, Push, digest_of
+from inferdock.registry.manifest import MAX_LINE, is_text
 from inferdock.registry.names import CHAMPION, PREVIOUS, Version
 
 UNSET: Final = ""
@@ -28,6 +29,16 @@ class By:
     actor: str
     now: datetime
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what an event cannot hold; a history that held it could not be read again.
+
+        Raises:
+            ConfigError: actor or reason is too long, or not text.
+        """
+        for what, text in (("actor (registry.actor)", self.actor), ("reason", self.reason)):
+            if len(text) > MAX_LINE or not is_text(text):
+                raise ConfigError(f"The {what} is longer than {MAX_LINE} characters, or not UTF-8.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

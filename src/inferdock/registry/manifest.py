@@ -29,7 +29,9 @@ MAX_FILES: Final = 100_000
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Moment = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
 """UTC with milliseconds, of fixed width: the order of the texts is that of the times."""
-Line = Annotated[str, Meta(max_length=4096)]
+MAX_LINE: Final = 4096
+"""Characters of a text that a person gives."""
+Line = Annotated[str, Meta(max_length=MAX_LINE)]
 _IMAGE: Final = r"\A[^\s@]{1,400}@sha256:[0-9a-f]{64}\Z"
 
 
@@ -110,17 +112,25 @@ def make(*, name: str, version: str, content: Content, provenance: Provenance) -
         ConfigError: name, version, image, arguments or labels are not what a manifest may hold.
         ModelError: a path is not allowed; see `paths`.
     """
+    check_paths(entry.path for entry in content.files)
     files = tuple(sorted(content.files, key=lambda entry: entry.path.encode()))
     content = msgspec.structs.replace(content, files=files)
-    manifest = Manifest(
-        name=name, version=version, revision=revision_of(content), content=content, provenance=provenance
-    )
-    check_paths(entry.path for entry in files)
+    cure = "Check the image (repository@sha256:...), arguments, labels and source."
     try:
+        manifest = Manifest(
+            name=name, version=version, revision=revision_of(content), content=content, provenance=provenance
+        )
         decode(encode(manifest), what="The manifest")
+    except UnicodeEncodeError as exc:
+        raise ConfigError("An argument, a label or the source is not UTF-8.", cure=cure) from exc
     except IntegrityError as exc:
-        raise ConfigError(exc.message, cure="Check the image (repository@sha256:...), arguments and labels.") from exc
+        raise ConfigError(exc.message, cure=cure) from exc
     return manifest
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8: what came in as other bytes cannot."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def revision_of(content: Content) -> str:

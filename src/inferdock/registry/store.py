@@ -2,8 +2,8 @@
 
 Implemented by `filesystem` and `aws`; `tests/contract/registry` holds every store to the same suite. A store decides
 nothing: it reads and appends events, and moves bytes that it compares with the digests it is given. Methods may be
-called from several threads. All of them raise :class:`~inferdock.domain.errors.UnreachableError` when the place cannot be reached
-or does not let us in, and :class:`~inferdock.domain.errors.ResourceError` when it is full or not writable.
+called from several threads. All of them raise :class:`~inferdock.domain.errors.UnreachableError` when the place cannot
+be reached or does not let us in, and :class:`~inferdock.domain.errors.ResourceError` when it is full or not writable.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from inferdock.domain.errors import ConflictError, IntegrityError, RegistryError
+from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError
 from inferdock.registry import ledger
 from inferdock.registry.event import Event, Push, decode, encode
 from inferdock.registry.ledger import UNSET, By, State, fold
@@ -131,6 +131,12 @@ def test_a_history_says_what_was_live_at_a_time() -> None:
         return fold("m", story.events, until=ledger.spell(START + timedelta(minutes=minutes))).aliases.get("champion")
 
     assert [live(m) for m in (-1, 5, 10, 29, 30, 99)] == [None, None, "1.0.0", "1.0.0", "2.0.0", "2.0.0"]
+
+
+@pytest.mark.parametrize("text", ["x" * 4097, "\udcff"], ids=["long", "not UTF-8"])
+def test_a_reason_that_could_not_be_read_again_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="reason"):
+        by(reason=text)
 
 
 def test_time_never_runs_backwards_even_if_a_clock_does() -> None:

@@ -62,8 +62,12 @@ def test_the_revision_depends_on_all_that_decides_the_answers(content: dict[str,
 
 @pytest.mark.parametrize(
     "content",
-    [{"engine": Engine(image="repository:latest")}, {"engine": Engine(arguments=("x" * 5000,))}],
-    ids=["image without digest", "long argument"],
+    [
+        {"engine": Engine(image="repository:latest")},
+        {"engine": Engine(arguments=("x" * 5000,))},
+        {"engine": Engine(arguments=("\udcff",))},
+    ],
+    ids=["image without digest", "long argument", "not UTF-8"],
 )
 def test_what_the_person_says_wrong_is_theirs_to_mend(content: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
