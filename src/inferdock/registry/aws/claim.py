@@ -46,6 +46,7 @@ class Claim:
     Args:
         held: the claim, just taken.
         what: the version, as messages call it.
+        asked: when it was asked for, by ``clock``; None: now.
         lease_s, renew_s: seconds that it lasts, and between renewals.
         clock: seconds.
     """
@@ -55,6 +56,7 @@ class Claim:
         held: Renewable,
         what: str,
         *,
+        asked: float | None = None,
         lease_s: float = LEASE_S,
         renew_s: float = RENEW_S,
         clock: Callable[[], float] = awake_clock,
@@ -64,7 +66,7 @@ class Claim:
         self._lease_s = lease_s
         self._renew_s = renew_s
         self._clock = clock
-        self._until = clock() + lease_s
+        self._until = (clock() if asked is None else asked) + lease_s
         self._lost = False
         self._used_up = False
         self._lock = threading.Lock()

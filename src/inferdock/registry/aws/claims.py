@@ -11,7 +11,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from inferdock.domain.errors import ConflictError
-from inferdock.registry.aws.claim import LEASE_S
+from inferdock.registry.aws.claim import LEASE_S, lost
 from inferdock.registry.aws.errors import code_of
 from inferdock.registry.aws.table import CLAIM, CONFLICTS, MEETINGS, Item, Table, key_of, text_of
 
@@ -38,8 +38,8 @@ class Claims:
         """When a claim ends that is renewed now: seconds since 1970 by the database's clock."""
         return self._table.now() + self.lease_s
 
-    def take(self, name: str, version: str, *, revision: str, actor: str) -> Held:
-        """Take the claim of a version.
+    def take(self, name: str, version: str, *, actor: str) -> Held:
+        """Take the claim of a version. It goes on to say whose files are there, until :meth:`own`.
 
         Raises:
             ConflictError: somebody else has it.
@@ -50,10 +50,11 @@ class Claims:
             if before is not None and _number(before, "expires_at") + self._grace_s > now:
                 raise _busy(name, version, before)
             token = uuid.uuid4().hex
+            left = text_of(before, "revision") if before is not None else ""
             item = {
                 **key_of(name, CLAIM + version),
                 "token": {"S": token},
-                "revision": {"S": revision},
+                "revision": {"S": left},
                 "owner": {"S": actor},
                 "since": {"S": _spell(now)},
                 "expires_at": {"N": str(int(now + self.lease_s))},
@@ -66,11 +67,22 @@ class Claims:
                 there = self._table.get(name, CLAIM + version)
                 if there is None or text_of(there, "token") != token:  # else it was ours, and the first answer was lost
                     raise _busy(name, version, there or {}) from exc
-        left = text_of(before, "revision") if before is not None else ""
         return Held(claims=self, name=name, version=version, token=token, left=left)
+
+    def own(self, held: Held, revision: str) -> None:
+        """Say that from now on the files there are of this revision.
+
+        Raises:
+            ConflictError: the claim is not ours any more.
+        """
+        if not self._set(held, "revision", {"S": revision}):
+            raise lost(f"{held.name}@{held.version}")
 
     def extend(self, held: Held, until: float) -> bool:
         """Set when a claim ends, 0 for now; False when it is not ours any more."""
+        return self._set(held, "expires_at", {"N": str(int(until))})
+
+    def _set(self, held: Held, attribute: str, value: dict[str, str]) -> bool:
         with self._table.edge.doing(f"hold the push of {held.name}@{held.version}"):
             for attempt in range(CONFLICTS):
                 try:
@@ -78,10 +90,10 @@ class Claims:
                         self._table.dynamodb.update_item(
                             TableName=self._table.name,
                             Key=key_of(held.name, CLAIM + held.version),
-                            UpdateExpression="SET #e = :e",
+                            UpdateExpression="SET #a = :a",
                             ConditionExpression="#t = :t",
-                            ExpressionAttributeNames={"#e": "expires_at", "#t": "token"},
-                            ExpressionAttributeValues={":e": {"N": str(int(until))}, ":t": {"S": held.token}},
+                            ExpressionAttributeNames={"#a": attribute, "#t": "token"},
+                            ExpressionAttributeValues={":a": value, ":t": {"S": held.token}},
                         )
                     )
                     return True

@@ -311,11 +311,14 @@ class Objects:
         with self._edge.doing(f"give up an upload of {key}"), contextlib.suppress(NoUploadError), no_upload():
             self._s3.abort_multipart_upload(Bucket=self.address.bucket, Key=key, UploadId=upload)
 
-    def remove(self, prefix: str) -> None:
-        """Remove every object below a prefix, and every upload."""
+    def abort_all(self, prefix: str) -> None:
+        """Give up every upload below a prefix."""
         for key, uploads in self.uploads(prefix).items():
             for upload in uploads:
                 self.abort(key, upload)
+
+    def remove(self, prefix: str) -> None:
+        """Remove every object below a prefix."""
         keys = [prefix + path for path in self.listed(prefix)]
         for begin in range(0, len(keys), BATCH):
             self._remove(keys[begin : begin + BATCH])

@@ -15,7 +15,7 @@ from typing import Final
 from inferdock.config.settings import RegistrySettings
 from inferdock.domain.errors import IntegrityError, RegistryError
 from inferdock.registry.aws.address import Address
-from inferdock.registry.aws.claim import LEASE_S, Claim
+from inferdock.registry.aws.claim import LEASE_S, Claim, awake_clock
 from inferdock.registry.aws.claims import GRACE_S, Claims, Held
 from inferdock.registry.aws.client import Clients, connect
 from inferdock.registry.aws.errors import DeniedError
@@ -101,8 +101,7 @@ class AwsStore:
     @contextlib.contextmanager
     def begin(self, name: str, version: str, *, revision: str, actor: str) -> Iterator[Upload]:
         folder = self._address.folder(name, version)
-        held = self._claims.take(name, version, revision=revision, actor=actor)
-        with contextlib.closing(self._claim(held)) as claim:
+        with self._claimed(name, version, actor) as (held, claim):
             # From here on nobody else can make the version come to be: that takes the claim.
             record = self._table.record(name, version)
             if record is not None:
@@ -124,9 +123,13 @@ class AwsStore:
                     copy_limit=self._copy_limit,
                 )
 
-    def _claim(self, held: Held) -> Claim:
-        lease = self._claims.lease_s
-        return Claim(held, f"{held.name}@{held.version}", lease_s=lease, renew_s=lease / 3)
+    @contextlib.contextmanager
+    def _claimed(self, name: str, version: str, actor: str) -> Iterator[tuple[Held, Claim]]:
+        lease, asked = self._claims.lease_s, awake_clock()
+        held = self._claims.take(name, version, actor=actor)
+        claim = Claim(held, f"{name}@{version}", asked=asked, lease_s=lease, renew_s=lease / 3)
+        with contextlib.closing(claim):
+            yield held, claim
 
     def _check_record(self, what: str, record: Item) -> None:
         if "event" not in record:
@@ -139,15 +142,17 @@ class AwsStore:
         """Uploads of an earlier try of the same content. What other content left goes: it is of no use, and costs."""
         if held.left == revision:
             return self._objects.uploads(folder)
+        self._objects.abort_all(folder)
         # Who may push need not be allowed to delete: then its files are written over, and others stay unseen.
         with contextlib.suppress(DeniedError):
             self._objects.remove(folder)
+        self._claims.own(held, revision)
         return {}
 
     def remove(self, name: str, version: str) -> None:
-        held = self._claims.take(name, version, revision="", actor="somebody who deletes its files")
-        with contextlib.closing(self._claim(held)) as claim:
+        with self._claimed(name, version, "somebody who deletes its files") as (held, claim):
             if self._table.record(name, version) is None:  # else it was pushed again meanwhile
+                self._objects.abort_all(self._address.folder(name, version))
                 self._objects.remove(self._address.folder(name, version))
             self._claims.drop(held)
             claim.use_up()
