@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,26 +51,63 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(scope="module")
-def applied_registry(terraform: Terraform, emulator: Emulator, tmp_path_factory) -> Iterator[AppliedRegistry]:
-    """The unmodified module for the environment prod, applied; at the end destroyed, with whatever lies in it.
+class Applying:
+    """The apply of the whole module, begun while other tests run: nearly all of its minute is waiting."""
 
-    Takes about a minute, nearly all of it the provider's waiting for the lifecycle rules to be stable.
-    """
-    folder: Path = tmp_path_factory.mktemp("applied") / "module"
-    here = terraform.of_copy(folder, **emulator.environment)
-    here.apply("-var=environment=prod", *FOR_TRIALS)
-    outputs = here.outputs()
-    yield AppliedRegistry(
-        bucket=outputs["bucket"],
-        table=outputs["table"],
-        environment={**emulator.environment, **outputs["inferdock_environment"]},
-        outputs=outputs,
-        terraform=here,
-        emulator=emulator,
-    )
-    remove_delete_markers(emulator, outputs["bucket"])
-    here.destroy("-var=environment=prod", *FOR_TRIALS)
+    def __init__(self) -> None:
+        self._undo = contextlib.ExitStack()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="terraform")
+        self._applied = self._pool.submit(self._apply)
+
+    def _apply(self) -> AppliedRegistry:
+        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="terraform-")))
+        emulator = self._undo.enter_context(running_emulator(folder))
+        here = initialised(MODULE, folder).of_copy(folder / "applied", **emulator.environment)
+        here.apply("-var=environment=prod", *FOR_TRIALS)
+        outputs = here.outputs()
+        return AppliedRegistry(
+            bucket=outputs["bucket"],
+            table=outputs["table"],
+            environment={**emulator.environment, **outputs["inferdock_environment"]},
+            outputs=outputs,
+            terraform=here,
+            emulator=emulator,
+        )
+
+    def result(self) -> AppliedRegistry:
+        """What was applied, once it is; skips or fails as the apply did."""
+        return self._applied.result()
+
+    def close(self) -> None:
+        """End the emulator, and with it all that was made on it."""
+        self._pool.shutdown(wait=True)
+        self._undo.close()
+
+
+_APPLYING = pytest.StashKey[Applying]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin the apply at once if a test of this session will want it."""
+    wanted = any("applied_registry" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        session.config.stash[_APPLYING] = Applying()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave no process."""
+    if (applying := session.config.stash.get(_APPLYING, None)) is not None:
+        applying.close()
+
+
+@pytest.fixture(scope="module")
+def applied_registry(pytestconfig: pytest.Config) -> Iterator[AppliedRegistry]:
+    """The unmodified module for the environment prod, applied; at the end destroyed, with whatever lies in it."""
+    applied = pytestconfig.stash[_APPLYING].result()
+    yield applied
+    emulator = applied.emulator
+    remove_delete_markers(emulator, applied.bucket)
+    applied.terraform.destroy("-var=environment=prod", *FOR_TRIALS)
     assert emulator.client("s3").list_buckets()["Buckets"] == []
     assert emulator.client("dynamodb").list_tables()["TableNames"] == []
     assert emulator.client("iam").list_policies(Scope="Local")["Policies"] == []
