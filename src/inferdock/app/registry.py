@@ -49,7 +49,7 @@ def open_store(settings: RegistrySettings, environment: Mapping[str, str]) -> St
     url = settings.url or str(default_data_dir(environment) / "registry")
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme == "s3":
-        store: Store = _load(AWS).AwsStore(settings)
+        store: Store = _load(AWS).AwsStore(_with_region(settings, environment))
         return store
     if scheme == "file":
         return FilesystemStore(Path(unquote(urlsplit(url).path)))
@@ -59,6 +59,12 @@ def open_store(settings: RegistrySettings, environment: Mapping[str, str]) -> St
             cure="Give a folder, or s3://bucket/prefix.",
         )
     return FilesystemStore(Path(url).expanduser().absolute())
+
+
+def _with_region(settings: RegistrySettings, environment: Mapping[str, str]) -> RegistrySettings:
+    """``AWS_REGION`` counts too: pods with a role have it, and boto3 looks at ``AWS_DEFAULT_REGION`` alone."""
+    region = settings.s3.region or environment.get("AWS_REGION") or None
+    return settings.model_copy(update={"s3": settings.s3.model_copy(update={"region": region})})
 
 
 def open_cache(settings: RegistrySettings, environment: Mapping[str, str]) -> ModelCache:

@@ -89,6 +89,7 @@ def push(registry: Registry, request: Request, progress: Progress) -> Pushed:
         ConflictError: the version is taken by other content, or somebody pushes it now.
         ConfigError: image, arguments or labels are malformed.
     """
+    by = registry.by(request.reason)
     inspection = inspect_folder(request.folder, allowed=request.allowed, exclude=request.exclude)
     manifest = _manifest(registry, request, inspection, progress)
     data = encode(manifest)
@@ -101,9 +102,7 @@ def push(registry: Registry, request: Request, progress: Progress) -> Pushed:
         files=len(manifest.content.files),
         signed_by=(registry.signer.fingerprint,) if registry.signer else (),
     )
-    state = _state(registry, manifest.name)
-    by = registry.by(request.reason)
-    if ledger.push(state, wanted, by) is None:
+    if ledger.push(_state(registry, manifest.name), wanted, by) is None:
         return Pushed(manifest=manifest, event=None)
     with registry.store.begin(manifest.name, manifest.version, revision=manifest.revision, actor=by.actor) as upload:
         tally = _Sending(registry, upload, manifest, inspection.files, progress).run()
