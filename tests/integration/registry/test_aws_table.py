@@ -39,6 +39,7 @@ from tests.support.registry_values import (
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights"}
 NUMBERS = itertools.count()
+PREFIX = "team/a/"
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,11 @@ class Bench:
     traffic: Traffic
 
     def items(self) -> dict[tuple[str, str], dict[str, Any]]:
-        return items_of(self.endpoint, self.table)
+        found = items_of(self.endpoint, self.table).items()
+        return {(name.removeprefix(PREFIX), version): item for (name, version), item in found}
 
     def put(self, name: str, version: str, **attributes: dict[str, str]) -> None:
-        item = {"model_name": {"S": name}, "version": {"S": version}, **attributes}
+        item = {"model_name": {"S": PREFIX + name}, "version": {"S": version}, **attributes}
         raw("dynamodb", self.endpoint).put_item(TableName=self.table, Item=item)
 
 
@@ -68,7 +70,7 @@ class Bench:
 def bench(endpoint: str) -> Bench:
     bucket = f"table-{next(NUMBERS)}"
     make_place(endpoint, bucket, f"{TABLE}-{bucket}")
-    settings = aws_settings(endpoint, bucket, prefix="team/a")
+    settings = aws_settings(endpoint, bucket, prefix=PREFIX)
     clients = aws_clients(settings)
     store = AwsStore(settings, clients=clients)
     return Bench(endpoint, f"{TABLE}-{bucket}", store, Traffic(clients.dynamodb))
@@ -112,7 +114,7 @@ def test_the_index_has_versions_in_semantic_order(bench: Bench, folder: Path) ->
         TableName=bench.table,
         IndexName="by_version_order",
         KeyConditionExpression="model_name = :n AND version_order >= :digits",
-        ExpressionAttributeValues={":n": {"S": "demo"}, ":digits": {"S": "0"}},
+        ExpressionAttributeValues={":n": {"S": PREFIX + "demo"}, ":digits": {"S": "0"}},
     )
     assert [item["version"]["S"] for item in found["Items"]] == ["1.9.0", "1.10.0-rc.1", "1.10.0"]
 
@@ -206,6 +208,17 @@ def test_a_manifest_of_another_try_is_replaced(bench: Bench, folder: Path) -> No
         assert not upload.commit(stale, encode(first), None)
     push(bench.store, second, folder)
     assert bench.store.manifest("demo", "1.0.0")[0] == encode(second)
+
+
+def test_registries_under_different_prefixes_know_nothing_of_each_other(endpoint: str, folder: Path) -> None:
+    make_place(endpoint, "shared", f"{TABLE}-shared")
+    whole, team, inner = (
+        AwsStore(aws_settings(endpoint, "shared", prefix=prefix)) for prefix in ("", "team", "team/inner")
+    )
+    push(team, manifest_of(FILES), folder)
+    push(inner, manifest_of(FILES, version="2.0.0"), folder)
+    assert (whole.names(), team.names(), inner.names()) == ([], ["demo"], ["demo"])
+    assert (versions(whole), versions(team), versions(inner)) == ([], ["1.0.0"], ["2.0.0"])
 
 
 def test_a_missing_table_is_named_with_its_cure(endpoint: str) -> None:

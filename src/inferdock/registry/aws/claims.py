@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 
 from inferdock.domain.errors import ConflictError
 from inferdock.registry.aws.claim import LEASE_S, lost
-from inferdock.registry.aws.errors import code_of
-from inferdock.registry.aws.table import CLAIM, CONFLICTS, MEETINGS, Item, Table, key_of, text_of
+from inferdock.registry.aws.errors import code_of, plain
+from inferdock.registry.aws.table import CLAIM, CONFLICTS, MEETINGS, Item, Table, text_of
 
 GRACE_S: Final = 15
 """A claim is taken over only so many seconds after its end: for answers that took their time."""
@@ -52,7 +52,7 @@ class Claims:
             token = uuid.uuid4().hex
             left = text_of(before, "revision") if before is not None else ""
             item = {
-                **key_of(name, CLAIM + version),
+                **self._table.key(name, CLAIM + version),
                 "token": {"S": token},
                 "revision": {"S": left},
                 "owner": {"S": actor},
@@ -89,7 +89,7 @@ class Claims:
                     self._table.note(
                         self._table.dynamodb.update_item(
                             TableName=self._table.name,
-                            Key=key_of(held.name, CLAIM + held.version),
+                            Key=self._table.key(held.name, CLAIM + held.version),
                             UpdateExpression="SET #a = :a",
                             ConditionExpression="#t = :t",
                             ExpressionAttributeNames={"#a": attribute, "#t": "token"},
@@ -111,7 +111,7 @@ class Claims:
             try:
                 self._table.dynamodb.delete_item(
                     TableName=self._table.name,
-                    Key=key_of(held.name, CLAIM + held.version),
+                    Key=self._table.key(held.name, CLAIM + held.version),
                     ConditionExpression="#t = :t",
                     ExpressionAttributeNames={"#t": "token"},
                     ExpressionAttributeValues={":t": {"S": held.token}},
@@ -163,7 +163,7 @@ def _still(before: Item | None) -> dict[str, Any]:
 
 
 def _busy(name: str, version: str, claim: Item) -> ConflictError:
-    owner, since = text_of(claim, "owner") or "somebody", text_of(claim, "since")
+    owner, since = plain(text_of(claim, "owner"))[:200] or "somebody", plain(text_of(claim, "since"))[:40]
     return ConflictError(
         f"{name}@{version} is being pushed right now by {owner}{since and f' (since {since})'}.",
         cure=f"Wait until that ends; when it died, its claim ends within {int(LEASE_S) + GRACE_S} s.",

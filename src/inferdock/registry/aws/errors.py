@@ -35,7 +35,7 @@ class DeniedError(UnreachableError):
 def code_of(exc: ClientError) -> str:
     """The service's word for a failure; the HTTP status where it gave none."""
     error = exc.response.get("Error", {})
-    return str(error.get("Code") or status_of(exc) or "")[:100]
+    return plain(str(error.get("Code") or status_of(exc) or ""))[:100]
 
 
 def status_of(exc: ClientError) -> int:
@@ -66,8 +66,8 @@ class Edge:
             yield
         except (BotoCoreError, ClientError) as exc:
             raise self.translated(exc, what) from exc
-        except ResponseParserError as exc:
-            raise _not_s3(exc) from exc
+        except (ResponseParserError, ValueError, TypeError, LookupError, AttributeError) as exc:
+            raise _not_s3(exc) from exc  # the library, or who asked it, stumbled over what a stranger answered
 
     def translated(self, exc: BotoCoreError | ClientError, what: str) -> InferdockError:
         """Our error for one of theirs."""
@@ -160,8 +160,8 @@ def _region(edge: Edge, exc: ClientError, what: str) -> InferdockError:
     headers: Mapping[str, Any] = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = str(headers.get("x-amz-bucket-region") or exc.response.get("Error", {}).get("Region") or "")[:40]
     return ConfigError(
-        f"The bucket {edge.bucket} is in another region{f', {_plain(region)}' if region else ''}.",
-        cure=f"Set registry.s3.region{f' to {_plain(region)}' if region else ''}, or AWS_REGION.",
+        f"The bucket {edge.bucket} is in another region{f', {plain(region)}' if region else ''}.",
+        cure=f"Set registry.s3.region{f' to {plain(region)}' if region else ''}, or AWS_REGION.",
     )
 
 
@@ -209,10 +209,11 @@ def _said(exc: ClientError) -> str:
     """The service's own sentence, short and harmless to a terminal; none about signatures, which may quote them."""
     if "Signature" in code_of(exc) and code_of(exc) != "InvalidSignatureException":
         return ""
-    return _plain(str(exc.response.get("Error", {}).get("Message") or "")).rstrip(".")[:300]
+    return plain(str(exc.response.get("Error", {}).get("Message") or "")).rstrip(".")[:300]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text of others without what a terminal would obey."""
     return "".join(c for c in text if c.isprintable())
 
 
@@ -328,7 +329,7 @@ def _host(exc: BotoCoreError) -> str:
     url = str(exc.kwargs.get("endpoint_url") or "")
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0].rpartition("@")[2]
-    return _plain(f"{scheme}://{host}")[:200] if host else "The registry's store"
+    return plain(f"{scheme}://{host}")[:200] if host else "The registry's store"
 
 
 _LIBRARY: Final[tuple[tuple[tuple[type[BotoCoreError], ...], Callable[[BotoCoreError], InferdockError]], ...]] = (

@@ -25,6 +25,7 @@ from inferdock.registry.aws.answers import (
 )
 from inferdock.registry.aws.client import Clients
 from inferdock.registry.aws.errors import MISSING, code_of
+from inferdock.registry.aws.memory import Block, rewind
 from inferdock.registry.aws.reader import ObjectReader, ranged
 from inferdock.registry.manifest import FileEntry
 from inferdock.registry.store import BLOCK, Moved
@@ -152,7 +153,7 @@ class Objects:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: bytes, sha256: str, over: Head | None) -> Head:
+    def put(self, key: str, data: Block, sha256: str, over: Head | None) -> Head:
         """Write an object as a whole.
 
         Args:
@@ -169,7 +170,7 @@ class Objects:
             response = self._s3.put_object(
                 Bucket=self.address.bucket,
                 Key=key,
-                Body=data,
+                Body=rewind(data),
                 ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=checksum,
                 Metadata={DIGEST: sha256},
@@ -202,7 +203,7 @@ class Objects:
             )
         return str(response["UploadId"])
 
-    def put_part(self, key: str, upload: str, number: int, data: bytes, checksum: str) -> Mapping[str, object]:
+    def put_part(self, key: str, upload: str, number: int, data: Block, checksum: str) -> Mapping[str, object]:
         """Send a part; what :meth:`complete` wants to know of it.
 
         Raises:
@@ -214,7 +215,7 @@ class Objects:
                 Key=key,
                 UploadId=upload,
                 PartNumber=number,
-                Body=data,
+                Body=rewind(data),
                 ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=checksum,
             )

@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from inferdock.registry.aws.answers import Head, NoUploadError, TakenError
+from inferdock.registry.aws.memory import Block, Budget, ChangedError, free, read_block
 from inferdock.registry.aws.objects import MAX_PARTS, Objects
 from inferdock.registry.manifest import FileEntry
 from inferdock.registry.store import Moved
 
 Part = Mapping[str, object]
 """What completes an upload wants to know of a part."""
-
-
-class ChangedError(Exception):
-    """The file's bytes are not those that were hashed before."""
-
-
-class Budget:
-    """A bound of the bytes that are in memory at once.
-
-    Args:
-        limit: bytes; something larger gets through alone.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._used = 0
-        self._freed = threading.Condition()
-
-    def take(self, size: int) -> None:
-        """Wait until there is room."""
-        with self._freed:
-            self._freed.wait_for(lambda: not self._used or self._used + size <= self._limit)
-            self._used += size
-
-    def give(self, size: int) -> None:
-        """Give room back."""
-        with self._freed:
-            self._used -= size
-            self._freed.notify_all()
-
-    @contextlib.contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Room for a while."""
-        self.take(size)
-        try:
-            yield
-        finally:
-            self.give(size)
 
 
 def part_size(size: int, wanted: int) -> int:
@@ -142,20 +103,24 @@ class Multipart:
         self._upload, self._parts = upload, parts
 
     def _submit(self, upload: str, number: int, length: int, there: Any, whole: Any) -> Future[tuple[Part, bytes]]:
-        """Read a part and let it be sent; its room is given back when that is over, or never began."""
+        """Read a part and let it be sent; its memory is given back when that is over, or never began."""
+        data: Block = b""
+
+        def done(_: object) -> None:
+            free(data)
+            self.budget.give(length)
+
         try:
-            data = self.file.read(length)
-            if len(data) != length:
-                raise ChangedError
+            data = read_block(self.file, length)
             whole.update(data)
             future = self.pool.submit(self._one, upload, number, data, there)
         except BaseException:
-            self.budget.give(length)
+            done(None)
             raise
-        future.add_done_callback(lambda _: self.budget.give(length))
+        future.add_done_callback(done)
         return future
 
-    def _one(self, upload: str, number: int, data: bytes, there: Any) -> tuple[Part, bytes]:
+    def _one(self, upload: str, number: int, data: Block, there: Any) -> tuple[Part, bytes]:
         self.moved(0)
         self.check()
         checksum = hashlib.sha256(data).digest()
@@ -185,7 +150,7 @@ class Multipart:
         return "", {}
 
 
-def _same(there: Mapping[str, Any], data: bytes, checksum: str) -> bool:
+def _same(there: Mapping[str, Any], data: Block, checksum: str) -> bool:
     """Whether a part that is there has these bytes: by its SHA-256, or its MD5 where the store keeps no other."""
     if int(there.get("Size", -1)) != len(data):
         return False

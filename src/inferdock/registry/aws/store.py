@@ -1,8 +1,9 @@
 """The registry in S3 and DynamoDB; see `registry.store`. Loaded by name (`app.registry`) when its address is ``s3://``.
 
-One table belongs to one bucket and prefix. A version's files are written under a claim (`claim`), which is given for
-the version's record in the same transaction that adds the event: of many pushes of a version one wins, and a push that
-slept cannot record anything. Files are written only where nothing is, or over what the claim's holder saw there before.
+One table belongs to one bucket; registries under different prefixes of it share the table. A version's files are
+written under a claim (`claim`), which is given for the version's record in the same transaction that adds the event: of
+many pushes of a version one wins, and a push that slept cannot record anything. Files are written only where nothing
+is, or over what the claim's holder saw there before.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from inferdock.registry.aws.claim import LEASE_S, Claim, awake_clock
 from inferdock.registry.aws.claims import GRACE_S, Claims, Held
 from inferdock.registry.aws.client import Clients, connect
 from inferdock.registry.aws.errors import DeniedError
+from inferdock.registry.aws.memory import Budget
 from inferdock.registry.aws.objects import COPY_LIMIT, Objects
-from inferdock.registry.aws.parts import Budget
 from inferdock.registry.aws.reader import ObjectReader
 from inferdock.registry.aws.table import Item, Table
 from inferdock.registry.aws.upload import AwsUpload, Settled
@@ -57,7 +58,7 @@ class AwsStore:
         self._threads = settings.threads
         self._clients = clients or connect(settings.s3, bucket=self._address.bucket, threads=settings.threads)
         self._objects = Objects(self._clients, self._address, settings.s3)
-        self._table = Table(self._clients, settings.s3.table)
+        self._table = Table(self._clients, settings.s3.table, scope=self._address.prefix)
         self._claims = Claims(self._table, lease_s=lease_s, grace_s=grace_s)
         self._copy_limit = copy_limit
 

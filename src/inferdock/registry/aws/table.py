@@ -56,6 +56,7 @@ class Table:
     Args:
         clients: of the store.
         name: of the table.
+        scope: stands before the names of models in the table: registries under different prefixes of a bucket share it.
         wall: seconds since 1970, by this machine's clock.
         sleep: waits.
     """
@@ -65,15 +66,21 @@ class Table:
         clients: Clients,
         name: str,
         *,
+        scope: str = "",
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.dynamodb = clients.dynamodb
         self.edge = clients.edge
         self.name = name
+        self._scope = scope
         self._wall = wall
         self.sleep = sleep
         self._ahead = 0.0
+
+    def key(self, name: str, version: str) -> dict[str, dict[str, str]]:
+        """Key of an item."""
+        return {"model_name": {"S": self._scope + name}, "version": {"S": version}}
 
     # -- histories -----------------------------------------------------------------------------------------------
 
@@ -90,9 +97,10 @@ class Table:
                 ExpressionAttributeNames={"#v": "version", "#n": "model_name"},
                 ExpressionAttributeValues={":first": {"S": seq_key(1)}},
             )
-            for page in pages:
-                found.update(text_of(item, "model_name") for item in page.get("Items", ()))
-        return sorted(name for name in found if _is_name(name))
+            for page in pages:  # a server that is no DynamoDB answers without items, which must not pass for none
+                found.update(text_of(item, "model_name") for item in page["Items"])
+        mine = (name.removeprefix(self._scope) for name in found if name.startswith(self._scope))
+        return sorted(name for name in mine if _is_name(name))
 
     def events(self, name: str) -> list[Event]:
         """A model's history.
@@ -106,9 +114,9 @@ class Table:
                 ConsistentRead=True,
                 KeyConditionExpression="#n = :n AND begins_with(#v, :h)",
                 ExpressionAttributeNames={"#v": "version", "#n": "model_name"},
-                ExpressionAttributeValues={":n": {"S": name}, ":h": {"S": HISTORY}},
+                ExpressionAttributeValues={":n": {"S": self._scope + name}, ":h": {"S": HISTORY}},
             )
-            items = [item for page in pages for item in page.get("Items", ())]
+            items = [item for page in pages for item in page["Items"]]
         return [self._event(name, item) for item in items]
 
     def _event(self, name: str, item: Item) -> Event:
@@ -123,9 +131,9 @@ class Table:
         """Add an event, with what it means for the records; False when its number is taken."""
         others: list[dict[str, Any]] = []
         if isinstance(event.change, Delete):
-            others = [{"Delete": {"TableName": self.name, "Key": key_of(event.name, event.change.version)}}]
+            others = [{"Delete": {"TableName": self.name, "Key": self.key(event.name, event.change.version)}}]
         elif isinstance(event.change, Push):
-            others = [{"Put": {"TableName": self.name, "Item": record_of(event)}}]
+            others = [{"Put": {"TableName": self.name, "Item": self._record_of(event)}}]
         return self._write(event, uuid.uuid4().hex, others) is None
 
     def commit(self, event: Event, token: str, more: Item) -> bool:
@@ -146,14 +154,14 @@ class Table:
         version = event.change.version
         claim = {
             "TableName": self.name,
-            "Key": key_of(event.name, CLAIM + version),
+            "Key": self.key(event.name, CLAIM + version),
             "ConditionExpression": "#t = :t",
             "ExpressionAttributeNames": {"#t": "token"},
             "ExpressionAttributeValues": {":t": {"S": token}},
         }
         record = {
             "TableName": self.name,
-            "Item": {**more, **record_of(event)},
+            "Item": {**more, **self._record_of(event)},
             "ConditionExpression": "attribute_not_exists(#v)",
             "ExpressionAttributeNames": {"#v": "version"},
         }
@@ -162,10 +170,29 @@ class Table:
             raise lost(f"{event.name}@{version}")
         return failed is None
 
+    def _record_of(self, event: Event) -> dict[str, Any]:
+        """The record of a version, as its ``push`` event says."""
+        push = event.change
+        assert isinstance(push, Push)
+        record: dict[str, Any] = {
+            **self.key(event.name, push.version),
+            "version_order": {"S": Version.parse(push.version).order},
+            "revision": {"S": push.revision},
+            "manifest_sha256": {"S": push.manifest_sha256},
+            "size_bytes": {"N": str(push.size_bytes)},
+            "files": {"N": str(push.files)},
+            "created_at": {"S": event.time},
+            "created_by": {"S": event.actor},
+            "event": {"N": str(event.seq)},
+        }
+        if push.signed_by:
+            record["signed_by"] = {"L": [{"S": key} for key in push.signed_by]}
+        return record
+
     def _write(self, event: Event, writer: str, others: list[dict[str, Any]]) -> int | None:
         """Put an event and do what goes with it; None when done, else the place of what did not hold (0: the event)."""
         item: dict[str, Any] = {
-            **key_of(event.name, seq_key(event.seq)),
+            **self.key(event.name, seq_key(event.seq)),
             "event": {"S": encode(event).decode()},
             "writer": {"S": writer},
         }
@@ -207,7 +234,7 @@ class Table:
 
     def get(self, name: str, version: str) -> Item | None:
         """An item as it is now; the library's errors are the caller's."""
-        response = self.dynamodb.get_item(TableName=self.name, Key=key_of(name, version), ConsistentRead=True)
+        response = self.dynamodb.get_item(TableName=self.name, Key=self.key(name, version), ConsistentRead=True)
         self.note(response)
         item: Item | None = response.get("Item")
         return item
@@ -232,26 +259,6 @@ class Table:
             return  # a database that tells no time: then this machine's
 
 
-def record_of(event: Event) -> dict[str, Any]:
-    """The record of a version, as its ``push`` event says."""
-    push = event.change
-    assert isinstance(push, Push)
-    record: dict[str, Any] = {
-        **key_of(event.name, push.version),
-        "version_order": {"S": Version.parse(push.version).order},
-        "revision": {"S": push.revision},
-        "manifest_sha256": {"S": push.manifest_sha256},
-        "size_bytes": {"N": str(push.size_bytes)},
-        "files": {"N": str(push.files)},
-        "created_at": {"S": event.time},
-        "created_by": {"S": event.actor},
-        "event": {"N": str(event.seq)},
-    }
-    if push.signed_by:
-        record["signed_by"] = {"L": [{"S": key} for key in push.signed_by]}
-    return record
-
-
 def _reasons(exc: ClientError) -> list[str]:
     return [str(reason.get("Code")) for reason in exc.response.get("CancellationReasons") or ()]
 
@@ -268,11 +275,6 @@ def _of_reasons(exc: ClientError, codes: list[str]) -> ClientError:
 def seq_key(seq: int) -> str:
     """Sort key of an event."""
     return f"{HISTORY}{seq:010d}"
-
-
-def key_of(name: str, version: str) -> dict[str, dict[str, str]]:
-    """Key of an item."""
-    return {"model_name": {"S": name}, "version": {"S": version}}
 
 
 def text_of(item: Item, attribute: str) -> str:

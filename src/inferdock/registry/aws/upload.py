@@ -13,11 +13,12 @@ from inferdock.domain.errors import ConflictError, IntegrityError, ModelError
 from inferdock.registry.aws.answers import Head, NoCopyError, NoUploadError, TakenError, base64_of
 from inferdock.registry.aws.claim import Claim
 from inferdock.registry.aws.claims import Held
+from inferdock.registry.aws.memory import Block, Budget, ChangedError, free, read_block
 from inferdock.registry.aws.objects import COPY_LIMIT, Objects
-from inferdock.registry.aws.parts import Budget, ChangedError, Multipart, Part
+from inferdock.registry.aws.parts import Multipart, Part
 from inferdock.registry.aws.table import Table
 from inferdock.registry.event import Event
-from inferdock.registry.manifest import FileEntry, decode, sha256_of
+from inferdock.registry.manifest import FileEntry, decode
 from inferdock.registry.store import MANIFEST, SIGNATURES, Moved, Place
 
 TRIES: Final = 5
@@ -135,13 +136,16 @@ class AwsUpload:
 
     def _send_whole(self, entry: FileEntry, file: IO[bytes], moved: Moved) -> None:
         with self.budget.hold(entry.size):
-            data = file.read(entry.size + 1)
-            if len(data) != entry.size or sha256_of(data) != entry.sha256:
-                raise ChangedError
-            self._put(entry, data, moved)
+            data = read_block(file, entry.size)
+            try:
+                if file.read(1) or hashlib.sha256(data).hexdigest() != entry.sha256:
+                    raise ChangedError
+                self._put(entry, data, moved)
+            finally:
+                free(data)
         moved(entry.size)
 
-    def _put(self, entry: FileEntry, data: bytes, moved: Moved) -> None:
+    def _put(self, entry: FileEntry, data: Block, moved: Moved) -> None:
         key = self._key(entry.path)
         self._settle(entry, lambda over: self.objects.put(key, data, entry.sha256, over), moved)
 
@@ -199,13 +203,15 @@ class AwsUpload:
     def commit(self, event: Event, manifest: bytes, signatures: bytes | None) -> bool:
         self.claim.check()
         decoded = decode(manifest, what=f"{MANIFEST} of {self._what}")
-        there = self.objects.listed(self.objects.address.folder(self.held.name, self.held.version))
+        folder = self.objects.address.folder(self.held.name, self.held.version)
+        there = self.objects.listed(folder)
         for entry in decoded.content.files:
             self._check_there(entry, there.get(entry.path))
+        self.objects.abort_all(folder)  # whatever is still open is of no use now
         self._put_own(MANIFEST, manifest)
         if signatures is not None or SIGNATURES in there:
             self._put_own(SIGNATURES, signatures or b"")  # empty: what an earlier try signed does not count
-        more = {"location": {"S": f"{self.objects.address}/models/{self.held.name}/v{self.held.version}/"}}
+        more = {"location": {"S": f"s3://{self.objects.address.bucket}/{folder}"}}
         if decoded.content.engine.image is not None:
             more["docker_image"] = {"S": decoded.content.engine.image}
         with self.claim.still():
