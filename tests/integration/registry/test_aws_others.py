@@ -6,8 +6,10 @@ import contextlib
 import io
 import itertools
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,15 +21,17 @@ from botocore.awsrequest import AWSResponse
 from inferdock.domain.errors import ConfigError, InferdockError, IntegrityError, UnreachableError
 from inferdock.registry.aws.client import Clients
 from inferdock.registry.aws.store import AwsStore
+from inferdock.registry.manifest import encode
 from tests.support.aws import (
     TABLE,
     Traffic,
     aws_clients,
     aws_settings,
     make_place,
+    raw,
     running_aws,
 )
-from tests.support.registry_values import delete, manifest_of, push, read, send_all, versions, write
+from tests.support.registry_values import delete, manifest_of, next_event, push, read, send_all, versions, write
 
 PART = 5 * 1024 * 1024
 FILES = {"config.json": b"{}", "model.safetensors": b"a" * PART + b"b" * 100}
@@ -48,11 +52,12 @@ class Bench:
     store: AwsStore
     clients: Clients
 
-    def answer(self, operation: str, status: int, body: bytes) -> None:
-        """From now on this is what the server says."""
+    def answer(self, operation: str, status: int, body: bytes, *, times: int = sys.maxsize) -> None:
+        """From now on this is what the server says, so many times."""
+        left = itertools.count(times, -1)
 
-        def reply(request: Any, **_: Any) -> AWSResponse:
-            return AWSResponse(request.url, status, {}, _Raw(body))
+        def reply(request: Any, **_: Any) -> AWSResponse | None:
+            return AWSResponse(request.url, status, {}, _Raw(body)) if next(left) > 0 else None
 
         self.clients.s3.meta.events.register(f"before-send.s3.{operation}", reply)
 
@@ -124,6 +129,22 @@ def test_a_store_that_removes_one_by_one_only_is_emptied(bench: Bench, folder: P
         read(bench.store, "config.json")
 
 
+def test_more_files_than_one_answer_holds_are_all_removed(bench: Bench, endpoint: str) -> None:
+    s3, bucket = raw("s3", endpoint), bench.store.location.removeprefix("s3://")
+
+    def left() -> int:
+        return len(s3.list_objects_v2(Bucket=bucket).get("Contents", ()))
+
+    def put(number: int) -> None:
+        s3.put_object(Bucket=bucket, Key=f"models/demo/v1.0.0/{number}", Body=b"")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(1005)))
+    assert left() == 1000
+    bench.store.remove("demo", "1.0.0")
+    assert left() == 0
+
+
 def test_a_store_without_conditions_says_what_to_set(bench: Bench, folder: Path) -> None:
     bench.answer("PutObject", 501, b"<Error><Code>NotImplemented</Code><Message>A header</Message></Error>")
     with pytest.raises(ConfigError) as caught:
@@ -152,6 +173,29 @@ def test_other_bytes_in_a_part_are_noticed_by_the_checksum_of_checksums(bench: B
     bench.change_what_is_sent("UploadPart")
     with pytest.raises(IntegrityError, match="Other bytes of"):
         push(bench.store, manifest_of(FILES), folder)
+
+
+@pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload"])
+def test_an_upload_that_somebody_gave_up_meanwhile_is_begun_anew(bench: Bench, folder: Path, operation: str) -> None:
+    bench.answer(operation, 404, b"<Error><Code>NoSuchUpload</Code></Error>", times=1)
+    traffic = Traffic(bench.clients.s3)
+    manifest = manifest_of(FILES)
+    moved: list[int] = []
+    with bench.store.begin("demo", "1.0.0", revision=manifest.revision, actor="ada") as upload:
+        for entry in manifest.content.files:
+            upload.send(entry, folder / entry.path, moved.append)
+        assert upload.commit(next_event(bench.store, manifest), encode(manifest), None)
+    assert traffic.count("CreateMultipartUpload") == 2
+    assert sum(moved) == manifest.size_bytes
+    assert {path: read(bench.store, path) for path in FILES} == FILES
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "InternalError"])
+def test_a_store_that_is_busy_for_a_while_is_asked_again(bench: Bench, folder: Path, code: str) -> None:
+    for operation in ("HeadObject", "PutObject", "UploadPart", "CompleteMultipartUpload"):
+        bench.answer(operation, 503, f"<Error><Code>{code}</Code></Error>".encode(), times=1)
+    push(bench.store, manifest_of(FILES), folder)
+    assert {path: read(bench.store, path) for path in FILES} == FILES
 
 
 @pytest.mark.usefixtures("endpoint")

@@ -218,9 +218,15 @@ def test_a_large_file_that_changes_under_us_never_becomes_an_object(bench: Bench
 
 @pytest.mark.parametrize("operation", ["UploadPart", "CompleteMultipartUpload", "CreateMultipartUpload"])
 def test_an_answer_that_is_lost_while_parts_are_sent_does_no_harm(bench: Bench, folder: Path, operation: str) -> None:
+    manifest = manifest_of(LARGE)
     bench.s3.lose_answer(operation)
-    push(bench.store, manifest_of(LARGE), folder)
+    moved: list[int] = []
+    with bench.store.begin("demo", "1.0.0", revision=manifest.revision, actor="ada") as upload:
+        upload.send(only_entry(manifest), folder / "model.safetensors", moved.append)
+        assert upload.commit(next_event(bench.store, manifest), encode(manifest), None)
     assert read(bench.store, "model.safetensors") == LARGE["model.safetensors"]
+    assert sum(moved) == manifest.size_bytes
+    assert bench.uploads() == []
 
 
 def test_an_answer_that_is_lost_while_a_small_file_is_sent_does_no_harm(bench: Bench, tmp_path: Path) -> None:
@@ -240,6 +246,15 @@ def test_a_large_file_is_copied_in_its_parts_and_not_read_back(bench: Bench, fol
     assert bench.s3.count("UploadPartCopy") == 5
     assert bench.s3.count("GetObject") == 0
     assert read(bench.store, entry.path, version="1.1.0") == LARGE[entry.path]
+
+
+def test_a_large_file_that_was_replaced_in_parts_does_not_spread(bench: Bench, folder: Path, tmp_path: Path) -> None:
+    push(bench.store, manifest_of(LARGE), folder)
+    others = {"model.safetensors": LARGE["model.safetensors"][::-1]}
+    push(bench.store, manifest_of(others, name="other"), write(tmp_path / "others", others))
+    entry = only_entry(manifest_of(LARGE))
+    with bench.store.begin("demo", "1.1.0", revision="a" * 64, actor="ada") as upload:
+        assert not upload.copy(entry, Place("other", "1.0.0", entry.path), still)
 
 
 def test_a_large_file_that_is_damaged_does_not_spread(bench: Bench, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, wait
@@ -53,6 +54,7 @@ class Multipart:
     _upload: str = ""
     _parts: list[Part] = field(default_factory=list)
     _counted: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, over: Head | None) -> Head:
         """Send what is not there yet, and make one object of it; see :meth:`Objects.complete`.
@@ -67,8 +69,8 @@ class Multipart:
             self.check()
             return self.objects.complete(self.key, self._upload, self._parts, over)
         except NoUploadError as exc:  # somebody completed it, or gave it up
-            self.moved(-self._counted)
-            self._upload, self._parts, self._counted, self.composite = "", [], 0, ""
+            self._count(-self._counted)
+            self._upload, self._parts, self.composite = "", [], ""
             raise TakenError from exc
 
     def _send(self) -> None:
@@ -135,8 +137,13 @@ class Multipart:
         self._count(len(data))
         return sent, checksum
 
+    def finish(self) -> None:
+        """Count what nobody had to send: the file was there."""
+        self._count(self.entry.size - self._counted)
+
     def _count(self, size: int) -> None:
-        self._counted += size
+        with self._lock:
+            self._counted += size
         self.moved(size)
 
     def _left(self) -> tuple[str, Mapping[int, Mapping[str, Any]]]:

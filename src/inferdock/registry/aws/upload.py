@@ -64,7 +64,7 @@ class AwsUpload:
         """Whether an object is the file; then :meth:`commit` asks whether it still is that object."""
         if not self.objects.proven(key, head, entry, moved, composite=composite):
             return False
-        self._etags[entry.path] = head.etag
+        self._etags[entry.path] = head.etag.strip('"')
         return True
 
     # -- copying -------------------------------------------------------------------------------------------------
@@ -82,8 +82,9 @@ class AwsUpload:
             copied = (self._copy_parts if large else self._copy_whole)(from_key, head, key, entry, moved)
         except (NoCopyError, NoUploadError, TakenError):
             return False
-        # What the source's checksum does not prove is read back: a damaged file must not spread.
-        if not self._right(key, copied, entry, moved, composite=head.checksum or ""):
+        # What the checksum of the source's parts does not prove is read back: a damaged file must not spread.
+        composite = head.checksum if head.parts and head.digest == entry.sha256 else None
+        if not self._right(key, copied, entry, moved, composite=composite or ""):
             return False
         moved(entry.size)
         return True
@@ -163,6 +164,7 @@ class AwsUpload:
             budget=self.budget,
         )
         self._settle(entry, multipart.write, moved, over=self.objects.head(key), multipart=multipart)
+        multipart.finish()
 
     def _settle(
         self,
@@ -222,7 +224,7 @@ class AwsUpload:
 
     def _check_there(self, entry: FileEntry, found: tuple[int, str] | None) -> None:
         known = self._etags.get(entry.path)
-        if found is None or found[0] != entry.size or known not in (None, found[1]):
+        if found is None or found[0] != entry.size or known not in (None, found[1].strip('"')):
             raise IntegrityError(
                 f"{entry.path} of {self._what} is {'not' if found is None else 'no longer what was sent'} in "
                 f"{self.objects.address}.",
