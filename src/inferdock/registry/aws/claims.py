@@ -106,19 +106,19 @@ class Claims:
         return False
 
     def drop(self, held: Held) -> None:
-        """Remove a claim of ours without a trace."""
+        """Remove a claim of ours without a trace.
+
+        In a transaction, though it is one item: who may push may delete items in no other way.
+        """
+        delete = {
+            "TableName": self._table.name,
+            "Key": self._table.key(held.name, CLAIM + held.version),
+            "ConditionExpression": "#t = :t",
+            "ExpressionAttributeNames": {"#t": "token"},
+            "ExpressionAttributeValues": {":t": {"S": held.token}},
+        }
         with self._table.edge.doing(f"end the claim of {held.name}@{held.version}"):
-            try:
-                self._table.dynamodb.delete_item(
-                    TableName=self._table.name,
-                    Key=self._table.key(held.name, CLAIM + held.version),
-                    ConditionExpression="#t = :t",
-                    ExpressionAttributeNames={"#t": "token"},
-                    ExpressionAttributeValues={":t": {"S": held.token}},
-                )
-            except ClientError as exc:
-                if code_of(exc) != _FAILED:
-                    raise
+            self._table.transact([{"Delete": delete}])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,7 +205,7 @@ class Table:
             "ExpressionAttributeNames": {"#v": "version"},
         }
         with self.edge.doing(f"write to the history of {event.name}"):
-            failed = self._transact([{"Put": put}, *others])
+            failed = self.transact([{"Put": put}, *others])
             if failed is None:
                 return None
             there = self.get(event.name, seq_key(event.seq))
@@ -214,7 +214,7 @@ class Table:
             return None if text_of(there, "writer") == writer else 0
         return failed
 
-    def _transact(self, items: list[dict[str, Any]]) -> int | None:
+    def transact(self, items: list[dict[str, Any]]) -> int | None:
         """Do all or nothing; None when done, else the place of the first condition that does not hold."""
         for attempt in range(CONFLICTS):
             if attempt:
