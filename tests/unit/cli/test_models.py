@@ -99,6 +99,16 @@ def test_a_pull_prints_the_folder_alone(model):
     assert answer("pull", "m@1.0.0")["fetched"] == {"files": 0, "bytes": 0}
 
 
+def test_a_pull_says_what_was_damaged_here_and_replaces_it(model):
+    push(model)
+    file = (Path(ok("pull", "m@1.0.0").strip()) / "config.json").resolve()
+    file.chmod(0o644)
+    file.write_bytes(b"{}")
+    result = run("pull", "m@1.0.0")
+    assert "1 files here had other bytes and were replaced: config.json" in result.stderr
+    assert answer("pull", "m@1.0.0")["damaged"] == []
+
+
 def test_a_pull_to_a_folder_writes_plain_files(model, tmp_path):
     push(model)
     ok("pull", "m@1.0.0", "--to", str(tmp_path / "here"))

@@ -8,7 +8,7 @@ import click
 
 from inferdock.cli.models.bars import bars
 from inferdock.cli.models.options import Where, registry_options, size
-from inferdock.cli.output import note, output_option, print_json
+from inferdock.cli.output import note, output_option, print_json, printable
 from inferdock.registry.names import Reference
 from inferdock.registry.pull import pull_to
 
@@ -53,10 +53,14 @@ def pull(where: Where, reference: str, target: Path | None, force: bool, output:
                 "folder": str(pulled.folder),
                 "fetched": {"files": pulled.fetched_files, "bytes": pulled.fetched_bytes},
                 "present": {"files": pulled.present_files, "bytes": pulled.present_bytes},
+                "damaged": pulled.damaged,
                 "signed_by": version.signed_by,
             }
         )
         return
+    if pulled.damaged:
+        paths = ", ".join(pulled.damaged[:5]) + (" and more" if len(pulled.damaged) > 5 else "")
+        note(f"warning: {len(pulled.damaged)} files here had other bytes and were replaced: {printable(paths)}.")
     there = f", {pulled.present_files} were there ({size(pulled.present_bytes)})" if pulled.present_files else ""
     note(f"{version} is here and verified: {pulled.fetched_files} files fetched ({size(pulled.fetched_bytes)}){there}.")
     print(pulled.folder)
