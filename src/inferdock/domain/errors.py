@@ -12,6 +12,7 @@
     |-- RegistryError      (9)  the model registry has no such thing, or refuses
     |   `-- ConflictError  (10) somebody else was first: a version, an alias or a push
     |-- IntegrityError     (11) bytes are not those of the manifest, or its signature is not trusted
+    |-- InconclusiveError  (12) the command ran, and what it saw is not enough to say yes or no
     `-- RequestError       (-)  the *client's* HTTP request cannot be served; becomes an OpenAI error object
 
 Exit codes 0 (done), 1 (a defect of ours), 2 (wrong usage) and 130 (Ctrl-C) belong to the command line itself.
@@ -96,6 +97,12 @@ class IntegrityError(InferdockError):
     exit_code: ClassVar[int] = 11
 
 
+class InconclusiveError(InferdockError):
+    """The command did its work, and what it saw is not enough for a verdict."""
+
+    exit_code: ClassVar[int] = 12
+
+
 class RequestError(InferdockError):
     """The client's request cannot be served; the gateway turns it into an OpenAI error object.
 
@@ -147,6 +154,7 @@ EXIT_CODES: dict[int, str] = {
             RegistryError,
             ConflictError,
             IntegrityError,
+            InconclusiveError,
         )
     },
     130: "interrupted by Ctrl-C",
