@@ -6,14 +6,14 @@ before an engine may be started on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inferdock.app.registry import open_cache, open_registry
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import ConfigError, ModelError, RegistryError
 from inferdock.registry.names import Reference
-from inferdock.registry.progress import Progress
+from inferdock.registry.progress import Progress, Silent
 from inferdock.registry.registry import Version
 from inferdock.supervisor.model_folder import DEMO, Model, resolve, there_is
 
@@ -48,6 +48,59 @@ def look_at_model(settings: Settings, environment: Mapping[str, str]) -> Model:
     if reference is None:
         return resolve(settings.model.source, settings.model.name)
     return served(_version(settings, environment, reference), None, settings.model.name)
+
+
+class PullCancelledError(Exception):
+    """Nobody wants the model any more that is being fetched."""
+
+
+class _Cancellable(Silent):
+    """Ends a pull from inside: it speaks of every piece that it has moved or read."""
+
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        self._cancelled = cancelled
+
+    def begin(self, title: str, total_bytes: int, total_files: int) -> None:
+        """A piece of work begins."""
+        self._look()
+
+    def moved(self, path: str, count: int) -> None:
+        """Some bytes are done."""
+        self._look()
+
+    def _look(self) -> None:
+        if self._cancelled():
+            raise PullCancelledError
+
+
+class Finder:
+    """Finds further models for a platform that runs, from the same registry and under the name of the first."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str], name: str) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._name = name
+
+    def look(self, reference: str) -> Model:
+        """What can be said of it quickly: nothing is pulled.
+
+        Raises:
+            InferdockError: as :func:`find_model`.
+        """
+        return look_at_model(self._of(reference), self._environment)
+
+    def find(self, reference: str, cancelled: Callable[[], bool]) -> Model:
+        """Pull it if need be, and compare every byte with its manifest.
+
+        Raises:
+            PullCancelledError: it was ``cancelled``.
+            InferdockError: as :func:`find_model`.
+        """
+        return find_model(self._of(reference), self._environment, _Cancellable(cancelled))
+
+    def _of(self, reference: str) -> Settings:
+        model = self._settings.model.model_copy(update={"source": reference, "name": self._name})
+        return self._settings.model_copy(update={"model": model})
 
 
 def in_registry(source: str) -> Reference | None:
@@ -88,4 +141,5 @@ def served(version: Version, folder: Path | None, name: str | None) -> Model:
         weight_bytes=content.facts.weight_bytes,
         digest=manifest.revision,
         arguments=(*remote_code, *content.engine.arguments),
+        reference=str(version),
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import aiohttp
 
+from inferdock.app.models import Finder
 from inferdock.config.folders import default_cache_dir, default_state_dir
 from inferdock.config.settings import Settings
 from inferdock.supervisor.engine import Launch, Machine, child_environment, engine_source, with_bytecode_cache
@@ -16,6 +18,7 @@ from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.preflight import raise_open_files
 from inferdock.supervisor.probe import Probe
+from inferdock.supervisor.seats import Seat
 from inferdock.supervisor.state import StateDir
 from inferdock.supervisor.supervisor import Supervisor, View
 
@@ -41,7 +44,7 @@ async def run_platform(
 
     Args:
         settings: the whole configuration.
-        model: what to serve.
+        model: what to serve; further revisions come through the control socket.
         environment: of the children.
         changed: gets a fresh view whenever there is something new to show.
         stop: drain and end.
@@ -58,15 +61,18 @@ async def run_platform(
     state_dir = StateDir(resolve_state_root(settings, environment), settings.gateway.port)
     environment = with_bytecode_cache(environment, default_cache_dir(environment) / "bytecode", engine_source())
 
-    def replica_launch(index: int, port: int) -> Launch:
+    def replica_launch(model: Model, seat: Seat, port: int) -> Launch:
+        index, replicas, seen = seat.index, seat.replicas, machine
+        if machine.gpus:  # its GPUs are its own, so it is the only one that shares them
+            index, replicas, seen = 0, 1, dataclasses.replace(machine, gpu_names=seat.gpu_names or machine.gpu_names)
         return build_replica_launch(
             index=index,
             port=port,
-            engine=settings.engine,
+            engine=settings.engine.model_copy(update={"replicas": replicas}),
             model_settings=settings.model,
             model=model,
             drain_timeout_s=settings.drain_timeout_s,
-            machine=machine,
+            machine=seen,
             environment=environment,
         )
 
@@ -80,6 +86,8 @@ async def run_platform(
         supervisor = Supervisor(
             settings=settings,
             model=model,
+            machine=machine,
+            finder=Finder(settings, environment, model.name),
             state_dir=state_dir,
             replica_launch=replica_launch,
             gateway_launch=gateway_launch,

@@ -13,7 +13,14 @@ from rich.text import Text
 from inferdock.supervisor.replica import Replica, ReplicaState
 from inferdock.supervisor.supervisor import View
 
-STATE_STYLE = {"ready": "green", "starting": "yellow", "waiting": "red", "stopped": "dim", "unready": "red"}
+STATE_STYLE = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "red",
+    "stopped": "dim",
+    "unready": "red",
+    "draining": "yellow",
+}
 
 
 def load_line(gateway: Mapping[str, Any] | None) -> str:
@@ -41,14 +48,21 @@ def worker_lines(gateway: Mapping[str, Any] | None) -> list[str]:
 
 
 def replica_table(rows: list[Mapping[str, Any]]) -> Table:
-    """Rows with name, state, detail, url, in_flight, running, waiting, kv."""
+    """Rows with name, revision, state, detail, url, in_flight, running, waiting, kv.
+
+    The revision has a column where there are several; else it is said above the table.
+    """
+    several = len({row.get("revision") for row in rows}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
+    if several:
+        table.add_column("revision")
     for column in ("replica", "state", "in\nflight", "run-\nning", "wait-\ning", "KV\ncache", "re-\nstarts", "url"):
         table.add_column(column, justify="left" if column in ("replica", "state", "url") else "right")
     for row in rows:
         state = str(row["state"])
         kv = row.get("kv_cache_usage_ratio")
         table.add_row(
+            *([str(row.get("revision", ""))] if several else []),
             str(row["name"]),
             Text(f"{state} {row.get('detail', '')}".rstrip(), style=STATE_STYLE.get(state, "")),
             _figure(row.get("in_flight")),
@@ -72,11 +86,19 @@ def merged_rows(replicas: list[dict[str, Any]], gateway: Mapping[str, Any] | Non
     return [{**r, **{k: seen[r["name"]][k] for k in figures if r["name"] in seen}} for r in replicas]
 
 
+def shares(revision: str, weights: Mapping[str, float]) -> str:
+    """The revision that serves, or each one with its share of the requests."""
+    if len(weights) < 2:
+        return revision
+    return " · ".join(f"{name} {share:.3g} %" for name, share in ((n, 100 * w) for n, w in weights.items()))
+
+
 def live_picture(view: View, now: float) -> RenderableType:
     """The picture that ``up`` keeps on a terminal."""
     rows = [
         {
             "name": r.name,
+            "revision": r.revision,
             "state": str(r.state),
             "detail": f"{now - r.since:.0f} s" if r.state is not ReplicaState.READY else "",
             "restarts": r.restarts,
@@ -84,7 +106,9 @@ def live_picture(view: View, now: float) -> RenderableType:
         }
         for r in view.replicas
     ]
-    title = Text.assemble(("inferdock", "bold"), f"  {view.model}  {view.revision}  ", (view.url, "cyan"))
+    title = Text.assemble(
+        ("inferdock", "bold"), f"  {view.model}  {shares(view.revision, view.weights)}  ", (view.url, "cyan")
+    )
     parts: list[RenderableType] = [title, replica_table(merged_rows(rows, view.gateway))]
     parts += [Text(f"{r.name}: {r.problem}", style="red") for r in view.replicas if r.problem and not view.stopping]
     if view.stopping:
@@ -102,6 +126,8 @@ def replica_line(replica: Replica, url: str) -> str:
         return f"{replica.name} is ready and serves behind {url}"
     if replica.state is ReplicaState.WAITING:
         return f"{replica.name} died and will be restarted. {replica.problem}"
+    if replica.state is ReplicaState.DRAINING:
+        return f"{replica.name} finishes what it has, and will stop"
     return f"{replica.name} has stopped"
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inferdock.app.platform import resolve_state_root
 from inferdock.cli.output import output_option, print_json
-from inferdock.cli.platform_view import load_line, merged_rows, replica_table, worker_lines
+from inferdock.cli.platform_view import load_line, merged_rows, replica_table, shares, worker_lines
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.state import read_state
@@ -57,7 +57,8 @@ def _print(state: dict[str, Any], gateway: dict[str, Any] | None, output: str) -
         print_json({**state, "gateway": gateway})
         return
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"[bold]{state['model']}[/bold]  {state['revision']}  {state['url']}/v1  ({state['engine']})")
+    revision = shares(state["revision"], state.get("weights", {}))
+    console.print(f"[bold]{state['model']}[/bold]  {revision}  {state['url']}/v1  ({state['engine']})")
     console.print(replica_table(merged_rows(state["replicas"], gateway)))
     console.print(load_line(gateway))
     for line in worker_lines(gateway):

@@ -41,6 +41,7 @@ class Model:
         weight_bytes: size of the weights; 0 when unknown.
         digest: 64 hex digits over the folder's files, or over the name; the registry's revision.
         arguments: for the engine, as the version was pushed with.
+        reference: ``name@version`` of a version in the registry, "" of all else.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Model:
     weight_bytes: int
     digest: str = ""
     arguments: tuple[str, ...] = ()
+    reference: str = ""
 
 
 def resolve(source: str, name: str | None) -> Model:

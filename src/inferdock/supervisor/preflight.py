@@ -179,15 +179,42 @@ def check_memory(settings: Settings, model: Model, machine: Machine, available: 
     """The replicas fit into memory (CPU only: on a GPU the engine checks its own)."""
     if machine.gpus or available is None:
         return Check("memory", Verdict.OK, "not limited by main memory")
-    engine = settings.engine
-    small = len(machine.cpus) <= FEW_PROCESSORS * engine.replicas
-    each = (
-        (SMALL_ENGINE_BASE_BYTES if small else ENGINE_BASE_BYTES) + engine.kv_cache_gib * GIB + 1.2 * model.weight_bytes
-    )
-    needed = each * engine.replicas
-    text = f"{engine.replicas} replica(s) need about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free"
+    count = settings.engine.replicas
+    needed = replica_bytes(settings, model, machine, count) * count
+    text = f"{count} replica(s) need about {needed / GIB:.1f} GiB, {available / GIB:.1f} GiB are free"
     if needed > available:
         cure = "Lower --replicas or engine.kv_cache_gib, or stop something else."
+        return Check("memory", Verdict.FAIL, f"Not enough memory: {text}.", cure)
+    return Check("memory", Verdict.OK, text)
+
+
+def replica_bytes(settings: Settings, model: Model, machine: Machine, replicas: int) -> float:
+    """Main memory that one of so many replicas of a model takes where the engine runs on the CPU."""
+    small = len(machine.cpus) <= FEW_PROCESSORS * replicas
+    base = SMALL_ENGINE_BASE_BYTES if small else ENGINE_BASE_BYTES
+    return base + settings.engine.kv_cache_gib * GIB + 1.2 * model.weight_bytes
+
+
+def check_more(
+    settings: Settings, model: Model, machine: Machine, available: int | None, *, more: int, on_their_way: float
+) -> Check:
+    """``more`` replicas fit beside those that run.
+
+    Args:
+        settings: as those that run were started with.
+        model: of the new ones.
+        machine: what there is.
+        available: bytes that can be taken now; None: unknown.
+        more: replicas that are to be started.
+        on_their_way: bytes that replicas will yet take which have been started, but are not ready.
+    """
+    if settings.engine.kind != "vllm" or machine.gpus or available is None:
+        return Check("memory", Verdict.OK, "not limited by main memory")
+    needed = replica_bytes(settings, model, machine, more) * more
+    free = max(0.0, available - on_their_way)
+    text = f"{more} more replica(s) need about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free"
+    if needed > free:
+        cure = "Take a replica of another revision away first, or lower engine.kv_cache_gib."
         return Check("memory", Verdict.FAIL, f"Not enough memory: {text}.", cure)
     return Check("memory", Verdict.OK, text)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+
+from inferdock.telemetry import names
+from inferdock.wire.prometheus_text import read_sums
 
 
 class Probe:
@@ -44,6 +48,25 @@ class Probe:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def put_traffic(self, admin_url: str, model: str, weights: Mapping[str, float]) -> bool:
+        """Tell the gateway how to divide a model's requests among its revisions; False when it did not take it."""
+        body = {"model": model, "weights": dict(weights)}
+        try:
+            async with self._session.put(f"{admin_url}/admin/traffic", json=body, timeout=_limit(5)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def requests_in(self, url: str) -> int | None:
+        """Requests that a replica's engine runs or lets wait; None when it does not say."""
+        try:
+            async with self._session.get(f"{url}/metrics", timeout=_limit(5)) as response:
+                text = (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        sums = read_sums(text, (names.ENGINE_RUNNING, names.ENGINE_WAITING))
+        return round(sum(sums.values())) if names.ENGINE_RUNNING in sums else None
 
     async def reload_gateway(self, admin_url: str) -> dict[str, Any] | None:
         """Have the gateway read its configuration again; its answer, None when it did not take it."""

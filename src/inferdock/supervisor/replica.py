@@ -4,6 +4,7 @@
 
     starting --answers, and the gateway uses it--> ready --death--> waiting --pause over--> starting
         `-------------death or time-out---------------------------------^
+    any --taken away--> draining --no request left--> stopped
     any --stop--> stopped
 """
 
@@ -34,6 +35,7 @@ class ReplicaState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     WAITING = "waiting"
+    DRAINING = "draining"
     STOPPED = "stopped"
 
 
@@ -54,11 +56,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def replica_name(index: int) -> str:
+    """What replica ``index`` is called: endpoints, logs and figures carry it."""
+    return f"replica-{index}"
+
+
 class Replica:
     """Keeps one replica running.
 
     Attributes:
         name: ``replica-0`` and so on.
+        revision: that it serves.
         state, since: where it is, and since when (monotonic seconds).
         port: of the current or last process.
         restarts: starts after the first.
@@ -82,6 +90,7 @@ class Replica:
         admitted: Callable[[Replica], Awaitable[bool]],
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        revision: str = "",
     ) -> None:
         """Collaborators.
 
@@ -89,7 +98,8 @@ class Replica:
         ``admitted`` says whether the gateway takes requests to it by now.
         """
         self.index = index
-        self.name = f"replica-{index}"
+        self.name = replica_name(index)
+        self.revision = revision
         self.state = ReplicaState.STOPPED
         self.since = clock()
         self.port = 0
@@ -124,8 +134,8 @@ class Replica:
     async def run(self) -> None:
         """Keep it running until cancelled."""
         while True:
-            await self._start()
-            await self._until_death()
+            if await self._start():
+                await self._until_death()
             self.deaths += 1
             pause = backoff(
                 self.deaths,
@@ -137,12 +147,18 @@ class Replica:
             await asyncio.sleep(pause)
             self.restarts += 1
 
-    async def _start(self) -> None:
-        self.port = free_port()
-        launch = self._launch(self.index, self.port)
-        self._child = await Child.start(launch, log=self.log, lifeline_fd=self._lifeline_fd)
+    async def _start(self) -> bool:
+        try:
+            self.port = free_port()
+            launch = self._launch(self.index, self.port)
+            self._child = await Child.start(launch, log=self.log, lifeline_fd=self._lifeline_fd)
+        except OSError as exc:  # no memory for a process, no room for its log: other replicas go on
+            self.failed_starts += 1
+            self.problem = f"Its process cannot be started: {exc.strerror or exc}."
+            return False
         self.pid = self._child.pid
         self._enter(ReplicaState.STARTING)
+        return True
 
     async def _until_death(self) -> None:
         child = self._child
@@ -176,6 +192,16 @@ class Replica:
             await asyncio.wait([death], timeout=POLL_S)
         self.problem = child.why()
         return False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has a process."""
+        return self._child is not None and self._child.alive
+
+    def drain(self) -> None:
+        """No new request shall go there, and it is not started again; :meth:`run` must have been cancelled before."""
+        self.serves = False
+        self._enter(ReplicaState.DRAINING)
 
     async def stop(self, within_s: float) -> None:
         """Stop its process; :meth:`run` must have been cancelled before."""

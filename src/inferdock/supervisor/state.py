@@ -60,6 +60,11 @@ class StateDir:
         """The merged configuration that the gateway reads."""
         return self.folder / "gateway.yaml"
 
+    @property
+    def control(self) -> Path:
+        """Socket for those who drive a release (``supervisor.control``)."""
+        return self.folder / "control.sock"
+
     def log(self, name: str) -> Path:
         """Log file of a child."""
         return self.folder / "logs" / f"{name}.log"

@@ -1,39 +1,36 @@
-"""The platform on one machine: a gateway and N replicas, kept running until told to stop.
+"""The platform on one machine: a gateway and replicas of one or more revisions, kept running until told to stop.
 
-Flow: gateway up -> replicas start -> each ready replica becomes an endpoint of the gateway -> stop: the gateway
-drains (SIGTERM), then the replicas end, then nothing is left.
+Flow: gateway up -> replicas start -> each ready replica becomes an endpoint of the gateway -> further revisions come
+and go through the control socket -> stop: the gateway drains (SIGTERM), then the replicas end, then nothing is left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from inferdock.config.load import flatten
 from inferdock.config.settings import Settings
-from inferdock.domain.errors import EngineError, InferdockError, ResourceError
-from inferdock.supervisor.child import Child
-from inferdock.supervisor.engine import Launch, answer_digest, engine_version
+from inferdock.domain.errors import EngineError, InferdockError
+from inferdock.supervisor.chores import Chores
+from inferdock.supervisor.control import Control
+from inferdock.supervisor.drain import STOP_S, Drain
+from inferdock.supervisor.engine import Launch, Machine
+from inferdock.supervisor.gateway import Gateway
 from inferdock.supervisor.model_folder import Model
+from inferdock.supervisor.preflight import available_memory
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.replica import Replica, ReplicaState
-from inferdock.supervisor.state import StateDir, write_atomically
+from inferdock.supervisor.revisions import Finder, Revisions
+from inferdock.supervisor.seats import Seat
+from inferdock.supervisor.state import StateDir
 
-GATEWAY_START_S = 20.0
 GIVE_UP_AFTER = 3
 """Failed starts in a row of every replica, with none ready, after which we stop trying."""
-REPLICA_STOP_S = 8.0
-STATUS_EVERY_S = 1.0
-_GATEWAY_ROOMS = ("gateway", "balance", "keys", "log", "tracing", "drain_timeout_s")
-"""Settings that the gateway obeys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,9 @@ class View:
     """What there is to show.
 
     Attributes:
-        model, revision: what is served.
+        model: what clients ask for.
+        revision: that most requests go to.
+        weights: the shares of all revisions, which add up to 1.
         url, admin_url: the gateway's addresses; "" until it listens.
         replicas: in order.
         gateway: its last ``/admin/status``, None when it did not answer.
@@ -50,6 +49,7 @@ class View:
 
     model: str
     revision: str
+    weights: Mapping[str, float]
     url: str
     admin_url: str
     replicas: tuple[Replica, ...]
@@ -70,8 +70,10 @@ class Supervisor:
         *,
         settings: Settings,
         model: Model,
+        machine: Machine,
+        finder: Finder,
         state_dir: StateDir,
-        replica_launch: Callable[[int, int], Launch],
+        replica_launch: Callable[[Model, Seat, int], Launch],
         gateway_launch: Callable[[StateDir], Launch],
         probe: Probe,
         changed: Callable[[View], None],
@@ -82,68 +84,103 @@ class Supervisor:
         """Nothing is started yet.
 
         Args:
+            model: the first revision.
+            machine: what replicas share.
+            finder: finds further revisions.
+            replica_launch: how to start a replica of a model at a seat and a port.
             changed: called with a fresh view whenever there is something new to show.
             read: merges the configuration again, for a reload.
             say: gets single sentences for the person who watches.
         """
         self._settings = settings
         self._model = model
-        self._answer_digest = answer_digest(
-            settings.engine, settings.model, model, engine_version(settings.engine.kind)
-        )
         self._state_dir = state_dir
-        self._gateway_launch = gateway_launch
         self._probe = probe
         self._show = changed
         self._read = read
         self._say = say
-        self._written_port = settings.gateway.port
         self._wall_clock = wall_clock
         self._lifeline_read, self._lifeline_write = os.pipe()
-        self._gateway: Child | None = None
-        self._gateway_status: dict[str, Any] | None = None
-        self._address: dict[str, Any] = {}
         self._stopping = False
-        self._endpoints_changed = asyncio.Event()
         self._hopeless = asyncio.Event()
         self._started_at = wall_clock()
-        self._replicas = tuple(
-            Replica(
-                index=index,
-                model=model.name,
-                engine=settings.engine,
-                launch=replica_launch,
-                log=state_dir.log(f"replica-{index}"),
-                lifeline_fd=self._lifeline_read,
-                probe=probe,
-                changed=self._replica_changed,
-                admitted=self._admitted,
-            )
-            for index in range(settings.engine.replicas)
+        self._chores = Chores()
+        self._gateway = Gateway(
+            settings=settings,
+            state_dir=state_dir,
+            launch=gateway_launch,
+            lifeline_fd=self._lifeline_read,
+            probe=probe,
+            offer=lambda: self._revisions.offer(),
+            changed=self._gateway_changed,
         )
+        self._revisions = Revisions(
+            settings=settings,
+            machine=machine,
+            name=model.name,
+            finder=finder,
+            launch=replica_launch,
+            new_replica=self._new_replica,
+            chores=self._chores,
+            gateway=self._gateway,
+            drain=Drain(self._gateway, probe.requests_in),
+            available=available_memory,
+            changed=self._publish,
+            say=say,
+        )
+        self._control = Control(self._revisions, state_dir.control)
+
+    def _new_replica(self, index: int, revision: str, launch: Callable[[int, int], Launch]) -> Replica:
+        return Replica(
+            index=index,
+            revision=revision,
+            model=self._model.name,
+            engine=self._settings.engine,
+            launch=launch,
+            log=self._state_dir.log(f"replica-{index}"),
+            lifeline_fd=self._lifeline_read,
+            probe=self._probe,
+            changed=self._replica_changed,
+            admitted=self._admitted,
+        )
+
+    async def _admitted(self, replica: Replica) -> bool:
+        """Offer a replica to the gateway, and say whether it sends requests there."""
+        await self._gateway.tell()
+        return await self._gateway.uses(replica.url)
 
     # -- What is shown ---------------------------------------------------------------------------------------
 
     def view(self) -> View:
         """The present, for display."""
-        host, port = self._address.get("host", ""), self._address.get("port", 0)
-        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        admin = self._address.get("admin_port", 0)
+        revisions = self._revisions
         return View(
             model=self._model.name,
-            revision=self._model.revision,
-            url=f"http://{shown}:{port}" if port else "",
-            admin_url=f"http://127.0.0.1:{admin}" if admin else "",
-            replicas=self._replicas,
-            gateway=self._gateway_status,
+            revision=(revisions.main.model if revisions.fleets else self._model).revision,
+            weights=revisions.weights,
+            url=self._gateway.url,
+            admin_url=self._gateway.admin_url,
+            replicas=tuple(revisions.replicas),
+            gateway=self._gateway.status,
             stopping=self._stopping,
         )
 
     def _replica_changed(self, _: Replica) -> None:
-        self._endpoints_changed.set()
+        self._gateway.tell_soon()
         self._publish()
-        if all(r.failed_starts >= GIVE_UP_AFTER for r in self._replicas):
+        fleets = list(self._revisions.fleets.values())
+        if len(fleets) > 1:
+            return  # a revision that does not start is the business of those who want it
+        tried = [replica for fleet in fleets for replica in fleet.replicas]
+        if tried and all(replica.failed_starts >= GIVE_UP_AFTER for replica in tried):
             self._hopeless.set()
+
+    def _gateway_changed(self, new_address: bool) -> None:
+        """New figures are shown; a new address is also written down."""
+        if new_address:
+            self._publish()
+        else:
+            self._tell(self.view())
 
     def _publish(self) -> None:
         """Tell everyone; a full disk or a terminal that is gone must not stop the service."""
@@ -164,13 +201,16 @@ class Supervisor:
             "model": view.model,
             "revision": view.revision,
             "engine": self._settings.engine.kind,
-            "port": self._address.get("port"),
+            "weights": view.weights,
+            "port": self._gateway.address.get("port"),
             "url": view.url,
             "admin_url": view.admin_url,
+            "control": str(self._control.path),
             "gateway_log": str(self._state_dir.log("gateway")),
             "replicas": [
                 {
                     "name": r.name,
+                    "revision": r.revision,
                     "state": str(r.state),
                     "url": r.url,
                     "pid": r.pid,
@@ -193,136 +233,46 @@ class Supervisor:
             ResourceError: the gateway cannot listen.
             EngineError: no replica became ready in several starts.
         """
-        tasks: list[asyncio.Task[None]] = []
         try:
-            await self._start_gateway()
-            tasks += [asyncio.create_task(replica.run()) for replica in self._replicas]
-            tasks.append(asyncio.create_task(self._keep_gateway()))
-            tasks.append(asyncio.create_task(self._keep_endpoints()))
-            tasks.append(asyncio.create_task(self._keep_status()))
-            tasks.append(asyncio.create_task(self._keep_settings(reload)))
-            await self._wait(tasks, stop, stop_now)
+            await self._gateway.start()
+            await self._control.listen()
+            self._revisions.begin(self._model)
+            for chore in (self._gateway.keep, self._gateway.keep_told, self._gateway.keep_status):
+                self._chores.start(chore())
+            self._chores.start(self._keep_settings(reload))
+            self._publish()
+            await self._wait(stop, stop_now)
         finally:
             self._stopping = True
             self._publish()
-            await self._cancel(tasks)
+            await self._control.close()
+            await self._chores.cancel()
             await self._end(stop_now)
 
-    async def _wait(self, tasks: list[asyncio.Task[None]], stop: asyncio.Event, stop_now: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in (stop, stop_now, self._hopeless)]
+    async def _wait(self, stop: asyncio.Event, stop_now: asyncio.Event) -> None:
+        failed = asyncio.create_task(self._chores.failed())
+        waits = [failed, *(asyncio.create_task(event.wait()) for event in (stop, stop_now, self._hopeless))]
         try:
-            await asyncio.wait([*tasks, *waits], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._cancel(waits)
+            if failed.done():
+                failed.result()  # raises what went wrong
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
         if self._hopeless.is_set():
-            last = self._replicas[-1]
+            last = self._revisions.replicas[-1]
             raise EngineError(f"No replica could be started. {last.problem}", cure=f"Its log is {last.log}.")
-        for task in tasks:
-            if task.done():
-                task.result()  # a chore never ends by itself: this raises what went wrong
-
-    @staticmethod
-    async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    # -- Gateway ---------------------------------------------------------------------------------------------
-
-    async def _start_gateway(self) -> None:
-        if self._address:  # a restart keeps the port that clients know
-            self._written_port = self._address["port"]
-        self._state_dir.prepare()
-        self._write_gateway_config(self._settings)
-        launch = self._gateway_launch(self._state_dir)
-        log = self._state_dir.log("gateway")
-        self._gateway = await Child.start(launch, log=log, lifeline_fd=self._lifeline_read)
-        deadline = time.monotonic() + GATEWAY_START_S
-        while not self._state_dir.announce.exists():
-            if not self._gateway.alive or time.monotonic() > deadline:
-                await self._gateway.stop(1.0)
-                raise ResourceError(f"The gateway did not start. {self._gateway.why()}", cure=f"Its log is {log}.")
-            await asyncio.sleep(0.02)
-        self._address = json.loads(self._state_dir.announce.read_text(encoding="utf-8"))
-        self._publish()
-
-    def _write_gateway_config(self, settings: Settings) -> None:
-        gateway = settings.gateway.model_copy(update={"port": self._written_port})
-        document = settings.model_copy(update={"gateway": gateway}).model_dump(mode="json")
-        write_atomically(self._state_dir.gateway_config, yaml.safe_dump(document, sort_keys=False))
-
-    async def _keep_gateway(self) -> None:
-        while True:
-            assert self._gateway is not None
-            await self._gateway.wait()
-            await asyncio.sleep(0.2)
-            await self._start_gateway()
-            self._endpoints_changed.set()
-
-    async def _keep_endpoints(self) -> None:
-        while True:
-            await self._endpoints_changed.wait()
-            self._endpoints_changed.clear()
-            if not await self._put_endpoints():
-                self._endpoints_changed.set()
-                await asyncio.sleep(0.3)
-
-    async def _put_endpoints(self) -> bool:
-        endpoints = [
-            {
-                "name": r.name,
-                "url": r.url,
-                "model": self._model.name,
-                "revision": self._model.revision,
-                "digest": self._answer_digest,
-            }
-            for r in self._replicas
-            if r.serves
-        ]
-        return await self._probe.put_endpoints(self.view().admin_url, endpoints, [self._model.name])
-
-    async def _admitted(self, replica: Replica) -> bool:
-        """Offer a replica to the gateway, and say whether it sends requests there."""
-        await self._put_endpoints()
-        status = await self._probe.gateway_status(self.view().admin_url)
-        rows = status["endpoints"] if status is not None else []
-        return any(row["url"] == replica.url and row["state"] == "ready" for row in rows)
-
-    async def _keep_status(self) -> None:
-        while True:
-            self._gateway_status = await self._probe.gateway_status(self.view().admin_url)
-            self._tell(self.view())
-            await asyncio.sleep(STATUS_EVERY_S)
-
-    # -- Reload ----------------------------------------------------------------------------------------------
 
     async def _keep_settings(self, wanted: asyncio.Event) -> None:
         while True:
             await wanted.wait()
             wanted.clear()
             try:
-                await self._reload(self._read())
+                for sentence in await self._gateway.reload(self._read()):
+                    self._say(sentence)
             except (InferdockError, OSError) as exc:
                 self._say(f"The configuration is as it was. {exc}")
-
-    async def _reload(self, new: Settings) -> None:
-        """Give the gateway its new settings; those of replicas count when the platform is started again."""
-        merged = self._settings.model_copy(update={name: getattr(new, name) for name in _GATEWAY_ROOMS})
-        self._write_gateway_config(merged)
-        answer = await self._probe.reload_gateway(self.view().admin_url)
-        if answer is None:
-            self._write_gateway_config(self._settings)
-            raise ResourceError("The gateway did not take it.", cure=f"See {self._state_dir.log('gateway')}.")
-        old = dict(flatten(self._settings))
-        differ = [key for key, value in flatten(new) if old[key] != value]
-        restart = {key for key in differ if key == "gateway.port" or not key.startswith(_GATEWAY_ROOMS)}
-        restart |= set(answer["needs_restart"])
-        self._settings = merged.model_copy(
-            update={"gateway": merged.gateway.model_copy(update={"port": self._settings.gateway.port})}
-        )
-        self._say("Configuration reloaded. Changed: " + (", ".join(answer["changed"]) or "nothing") + ".")
-        if restart:
-            self._say(f"Counts after a restart only: {', '.join(sorted(restart))}.")
 
     # -- End -------------------------------------------------------------------------------------------------
 
@@ -341,12 +291,10 @@ class Supervisor:
         os.close(self._lifeline_read)
 
     async def _orderly_end(self) -> None:
-        if self._gateway is not None:
-            await self._gateway.stop(self._settings.drain_timeout_s + 5.0)
-        await asyncio.gather(*(replica.stop(REPLICA_STOP_S) for replica in self._replicas))
+        await self._gateway.stop(self._gateway.settings.drain_timeout_s + 5.0)
+        await asyncio.gather(*(replica.stop(STOP_S) for replica in self._revisions.everyone))
 
     def _kill_all(self) -> None:
-        if self._gateway is not None:
-            self._gateway.kill()
-        for replica in self._replicas:
+        self._gateway.kill()
+        for replica in self._revisions.everyone:
             replica.kill()
