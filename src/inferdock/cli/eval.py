@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferdock.cli.output import note, output_option, print_json, printable
-from inferdock.domain.errors import CheckFailedError, ResourceError
+from inferdock.domain.errors import CheckFailedError, InconclusiveError, ResourceError
 from inferdock.evaluation.bootstrap import Drawing
 from inferdock.evaluation.client import parse_endpoint
 from inferdock.evaluation.evaluate import How, evaluate
@@ -95,7 +95,7 @@ def evaluation(
 ) -> int:
     """Ask a candidate and the champion the same tasks, and say whether the candidate is as good.
 
-    The verdict is pass, fail or inconclusive (the tasks do not tell). Exit code 8 unless it is pass.
+    The verdict is pass, fail (exit code 8) or inconclusive: the tasks do not tell (exit code 12).
 
     \b
     Example:
@@ -115,8 +115,8 @@ def evaluation(
     else:
         _print(report)
     if report.verdict is Verdict.INCONCLUSIVE:
-        raise CheckFailedError(
-            "The evaluation is inconclusive: these tasks do not tell whether the limits hold.",
+        raise InconclusiveError(
+            "These tasks do not tell whether the limits hold.",
             cure="Give more tasks, or wider limits.",
         )
     return 0 if report.verdict is Verdict.PASS else CheckFailedError.exit_code

@@ -111,9 +111,7 @@ def _judge(limit: Limit, found: Measure | None, least_samples: int) -> Finding:
         return _open(limit, None, 0, f"nothing measures {limit.metric} here")
     measured = found.of(limit)
     if found.samples < least_samples:
-        return _open(
-            limit, measured, found.samples, f"{found.samples} tasks are too few: {least_samples} are the least"
-        )
+        return _open(limit, measured, found.samples, f"{found.samples} tasks are too few, the least is {least_samples}")
     low, high = limit.holds(measured.low), limit.holds(measured.high)
     if low and high:
         return Finding(limit=limit, verdict=Verdict.PASS, samples=found.samples, measured=measured, reason="it holds")
