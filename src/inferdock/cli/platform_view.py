@@ -50,14 +50,24 @@ def worker_lines(gateway: Mapping[str, Any] | None) -> list[str]:
 def replica_table(rows: list[Mapping[str, Any]]) -> Table:
     """Rows with name, revision, state, detail, url, in_flight, running, waiting, kv.
 
-    The revision has a column where there are several; else it is said above the table.
+    The revision has a column where there are several, and of addresses the port is shown, so that 80 columns are
+    enough; else it is said above the table.
     """
     several = len({row.get("revision") for row in rows}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     if several:
-        table.add_column("revision")
-    for column in ("replica", "state", "in\nflight", "run-\nning", "wait-\ning", "KV\ncache", "re-\nstarts", "url"):
-        table.add_column(column, justify="left" if column in ("replica", "state", "url") else "right")
+        table.add_column("revision", min_width=max(len(str(row.get("revision", ""))) for row in rows))
+    for column in (
+        "replica",
+        "state",
+        "in\nflight",
+        "run-\nning",
+        "wait-\ning",
+        "KV\ncache",
+        "re-\nstarts",
+        "port" if several else "url",
+    ):
+        table.add_column(column, justify="left" if column in ("replica", "state", "url", "port") else "right")
     for row in rows:
         state = str(row["state"])
         kv = row.get("kv_cache_usage_ratio")
@@ -70,7 +80,7 @@ def replica_table(rows: list[Mapping[str, Any]]) -> Table:
             _figure(row.get("waiting")),
             f"{kv:.0%}" if isinstance(kv, float) else "–",
             _figure(row.get("restarts")),
-            str(row.get("url", "")),
+            str(row.get("url", "")).rpartition(":" if several else "\0")[2],
         )
     return table
 
