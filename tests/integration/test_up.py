@@ -292,7 +292,7 @@ def test_a_port_in_use_is_one_sentence_and_exit_5():
     ("arguments", "status", "words"),
     [
         (("--model", "/nowhere"), 4, "There is no model folder"),
-        (("--model", "name@1.0"), 4, "names a version"),
+        (("--model", "not-pushed@1.0"), 9, "has no model not-pushed"),
         (("--max-model-len", "999999"), 4, "was made for"),
         (("--replicas", "0"), 3, "engine.replicas"),
         (("-f", "/nowhere.yaml"), 3, "Cannot read the configuration file"),

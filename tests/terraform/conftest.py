@@ -52,7 +52,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 class Applying:
-    """The apply of the whole module, begun while other tests run: nearly all of its minute is waiting."""
+    """The apply of the whole module, beside other tests: nearly all of its minute is waiting."""
 
     def __init__(self) -> None:
         self._undo = contextlib.ExitStack()
@@ -87,11 +87,20 @@ class Applying:
 _APPLYING = pytest.StashKey[Applying]()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin the apply at once if a test of this session will want it."""
-    wanted = any("applied_registry" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        session.config.stash[_APPLYING] = Applying()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What wants the apply comes last of all: so long it may take, beside tests that do not mind a busy processor."""
+    items.sort(key=_wants_apply)
+
+
+def _wants_apply(item: pytest.Item) -> bool:
+    return "applied_registry" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def applying(request: pytest.FixtureRequest) -> None:
+    """Begin the apply with the first test of this folder, if a test of this session wants it."""
+    if any(map(_wants_apply, request.session.items)):
+        request.config.stash[_APPLYING] = Applying()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
