@@ -14,10 +14,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from statistics import NormalDist
 from typing import Final
 
-UNITS: Final = 1_000
+UNITS: Final = 500
 """Units that are drawn. More tasks are first dealt at random into so many blocks, which are drawn whole: the spread of
 the sums stays the same, and the time is bounded."""
 METHOD: Final = "paired bootstrap, BCa"
@@ -58,20 +60,25 @@ def estimates(rows: Sequence[Row], statistic: Statistic, drawing: Drawing) -> li
         rows: one a task, at least one, all of one length.
         statistic: function of the sums; its values may be infinite, never NaN.
     """
-    rng = random.Random(drawing.seed)
-    units = _units(rows, rng)
+    units = _units(rows, random.Random(drawing.seed))
     columns = list(zip(*units, strict=True))
-    places = range(len(units))
-    drawn: list[Sequence[float]] = []
-    for _ in range(drawing.resamples):
-        chosen = rng.choices(places, k=len(units))
-        drawn.append(statistic([sum(map(column.__getitem__, chosen)) for column in columns]))
+    choices = _choices(len(units), drawing.resamples, drawing.seed)
+    drawn = [statistic([sum(chosen(column)) for column in columns]) for chosen in choices]
     total = [sum(column) for column in columns]
     left = [statistic([t - x for t, x in zip(total, unit, strict=True)]) for unit in units] if len(units) > 1 else []
     return [
         _interval(value, sorted(values[i] for values in drawn), [values[i] for values in left], drawing.level)
         for i, value in enumerate(statistic(total))
     ]
+
+
+@lru_cache(maxsize=2)
+def _choices(count: int, resamples: int, seed: int) -> tuple[Callable[[Row], Row], ...]:
+    """What to take from a column in each drawing; made once for all metrics on as many units."""
+    if count == 1:  # drawn again, it is itself; and `itemgetter` of one place makes no tuple
+        return (lambda column: column,)
+    rng = random.Random(seed)
+    return tuple(itemgetter(*rng.choices(range(count), k=count)) for _ in range(resamples))
 
 
 def _units(rows: Sequence[Row], rng: random.Random) -> list[Row]:

@@ -63,7 +63,7 @@ class Report:
         tasks: how many there were.
         compared: how many have two answers.
         changed: how many of those differ.
-        measures: all that was measured, overall first in each metric.
+        measures: all that was measured: over all tasks, then over each group.
         findings: the limits, judged.
         examples: what changed most.
         notes: what a reader must know to trust the verdict, in sentences.

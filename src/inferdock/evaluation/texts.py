@@ -7,6 +7,8 @@ because a hostile pattern must end, and Python's own engine knows no time limit.
 from __future__ import annotations
 
 import importlib
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,6 +17,9 @@ from inferdock.domain.errors import ConfigError, ResourceError
 
 PATTERN_S: Final = 1.0
 """Seconds for one search. A pattern that needs longer on one answer counts as not found."""
+MAX_REPEATS: Final = 10_000
+"""Product of a pattern's counted repeats: the engine writes them out, and nested ones would fill the memory."""
+_REPEAT: Final = re.compile(r"\{(\d*),?(\d*)\}")
 SLOW_SEARCHES: Final = 3
 """Searches that a pattern may be too slow in; after them it is tried no more."""
 ORDERS: Final = 4
@@ -61,14 +66,18 @@ class Texts:
         return float(self._chrf.sentence_score(answer, [reference]).score)
 
     def compile(self, pattern: str) -> None:
-        """Look whether a pattern is one.
+        """Look whether a pattern is one of Python's, and of a size that can be searched for.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: it is none, or repeats more than :data:`MAX_REPEATS` times.
         """
         try:
+            re.compile(pattern)  # Python's own: no recursion, no fuzzy matching, which take memory without end
+            repeats = math.prod(max(1, int(low or 0), int(high or 0)) for low, high in _REPEAT.findall(pattern))
+            if repeats > MAX_REPEATS:
+                raise ConfigError(f"The pattern {pattern[:80]!r} repeats more than {MAX_REPEATS:,} times.")
             self._regex.compile(pattern)
-        except (self._regex.error, ValueError, OverflowError, RecursionError, MemoryError) as exc:
+        except (self._regex.error, re.error, ValueError, OverflowError, RecursionError, MemoryError) as exc:
             raise ConfigError(f"The pattern {pattern[:80]!r} is no regular expression: {exc}.") from exc
 
     def found(self, pattern: str, text: str, *, ignore_case: bool) -> bool:

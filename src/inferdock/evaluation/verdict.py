@@ -70,11 +70,14 @@ def measure(
     outcomes: Sequence[Outcome], groups: Sequence[str], scoring: Scoring, drawing: Drawing
 ) -> dict[tuple[str, str], Measure]:
     """Every metric over all tasks and over each group, by (group, metric); what nothing measures is left out."""
+    rows = {
+        metric.name: [(o.task.group, row) for o in outcomes if (row := metric.row(o, scoring)) is not None]
+        for metric in METRICS.values()
+    }
     found: dict[tuple[str, str], Measure] = {}
-    for metric in METRICS.values():
-        rows = [(o.task.group or "", row) for o in outcomes if (row := metric.row(o, scoring)) is not None]
-        for group in ("", *groups):
-            chosen = [row for of, row in rows if group in ("", of)]
+    for group in ("", *groups):  # groups outside: metrics on as many tasks share their drawings
+        for metric in METRICS.values():
+            chosen = [row for of, row in rows[metric.name] if group in ("", of)]
             if chosen and any(row[0] for row in chosen):
                 found[group, metric.name] = _measure(metric, group, chosen, scoring, drawing)
     return found

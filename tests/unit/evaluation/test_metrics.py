@@ -139,7 +139,18 @@ def test_a_pattern_without_end_is_given_up_and_then_tried_no_more():
     )
 
 
-@pytest.mark.parametrize("pattern", ["(", "[", "a{2,1}", "(?P<x>a)(?P<x", "\\"])
+@pytest.mark.parametrize("pattern", ["(", "[", "a{2,1}", "(?P<x>a)(?P<x", "\\", "(?R)", "a" * 9 + "**"])
 def test_what_is_no_pattern_is_refused(pattern):
     with pytest.raises(ConfigError, match="no regular expression"):
         TEXTS.compile(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(?:a{1000}){1000}", "((a{0,99}){0,99}){99}", "a{1" + "0" * 900 + "}"])
+def test_a_pattern_that_would_fill_the_memory_is_refused(pattern):
+    with pytest.raises(ConfigError):
+        TEXTS.compile(pattern)
+
+
+@pytest.mark.parametrize("pattern", [r"^\d{4}-\d{2}-\d{2}$", r"(?i)yes|no", r"\b\w{1,1000}\b", "{}", "a{,3}"])
+def test_what_people_write_is_a_pattern(pattern):
+    TEXTS.compile(pattern)
