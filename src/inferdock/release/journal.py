@@ -32,6 +32,8 @@ MAX_LINE_BYTES: Final = 256 * 1024
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 SUFFIX: Final = ".jsonl"
 MAX_TEXT: Final = 2000
+NEWEST: Final = 20
+"""Releases that are asked whether they are over: there is one at a time, so all but the newest are."""
 _FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _DECODER: Final = msgspec.json.Decoder(Event)
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -86,15 +88,16 @@ class Journals:
 
         Raises:
             ConflictError: there is one of that id.
-            ResourceError: it cannot be written.
+            ConfigError: the plan holds what cannot be written.
+            ResourceError: the file cannot be written.
         """
         path = self.path(plan.id)
         event = Event(
             seq=1,
             time=spell(now),
-            actor=_text(by.actor, 500),
-            origin=_text(by.origin, 500),
-            reason=_text(reason, MAX_TEXT),
+            actor=clean(by.actor, 500),
+            origin=clean(by.origin, 500),
+            reason=clean(reason, MAX_TEXT),
             previous=NO_EVENT,
             entry=Planned(plan=plan),
         )
@@ -157,7 +160,7 @@ class Journals:
         Raises:
             IntegrityError: a journal is damaged.
         """
-        for release in reversed(self.ids()):
+        for release in self.ids()[:-NEWEST:-1]:
             progress = self.progress(release)
             if not progress.over:
                 return progress
@@ -192,6 +195,7 @@ class Journal:
 
         Raises:
             ResourceError: it could not be written, or the journal is full; nothing counts as having happened.
+            ConfigError: it holds what cannot be written.
             IntegrityError: it cannot follow what is there (a defect of the caller).
         """
         if self._broken:
@@ -199,9 +203,9 @@ class Journal:
         event = Event(
             seq=self.progress.seq + 1,
             time=max(spell(now), self.progress.time),
-            actor=_text(by.actor, 500),
-            origin=_text(by.origin, 500),
-            reason=_text(reason, MAX_TEXT),
+            actor=clean(by.actor, 500),
+            origin=clean(by.origin, 500),
+            reason=clean(reason, MAX_TEXT),
             previous=self._head,
             entry=entry,
         )
@@ -287,13 +291,24 @@ def _decode(line: bytes, path: Path, number: int) -> Event:
 
 
 def _damaged(path: Path, number: int, why: str) -> IntegrityError:
-    return IntegrityError(f"The journal {path} is damaged at line {number}: {why}.", cure="Restore it from a backup.")
+    return IntegrityError(
+        f"The journal {path} is damaged at line {number}: {why}.", cure="Restore it from a backup, or move it away."
+    )
 
 
 def _line(event: Event) -> bytes:
-    line = _ENCODE(event) + b"\n"
-    if len(line) > MAX_LINE_BYTES:
-        raise ResourceError(f"An event of {len(line)} bytes is too long for a journal.")
+    """The line of an event, which can be read back: what could not would make the whole journal useless.
+
+    Raises:
+        ConfigError: it holds what a journal cannot.
+    """
+    try:
+        line = _ENCODE(event) + b"\n"
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"{len(line)} bytes are too long")
+        _DECODER.decode(line)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as exc:
+        raise ConfigError(f"A journal cannot keep this: {str(exc)[:300]}.", cure="Change it, and try again.") from exc
     return line
 
 
@@ -338,6 +353,6 @@ def unspell(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
-def _text(text: str, limit: int) -> str:
+def clean(text: str, limit: int) -> str:
     """What a person or a program said, so that a journal can hold it: a command line may hold what is no Unicode."""
     return text[:limit].encode("utf-8", "replace").decode()

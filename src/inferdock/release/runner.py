@@ -18,7 +18,7 @@ from inferdock.release.events import Begun, Done, Entry, Event, Judged, Marked, 
 from inferdock.release.figures import Counts, Meter
 from inferdock.release.gate import DIGESTS, SLO, Gate, Verdict
 from inferdock.release.hands import Hands
-from inferdock.release.journal import By, Journal, unspell
+from inferdock.release.journal import MAX_TEXT, By, Journal, clean, unspell
 from inferdock.release.lease import Lease
 from inferdock.release.machine import RESTING, State, Trigger
 from inferdock.release.mailbox import Mailbox, Request, Wish, trigger_of
@@ -26,6 +26,7 @@ from inferdock.release.outcome import AskedError, StepFailedError, UnsureError
 from inferdock.release.plan import Kind, standing
 from inferdock.release.progress import Progress
 from inferdock.release.steps import (
+    MAX_SECONDS,
     WHOLE,
     Bake,
     Check,
@@ -225,7 +226,8 @@ class Runner:
         note = await self._do(index, step)
         now = self._clock.monotonic()
         flip = self._since_decision() if self._flips(way, step) else None
-        self._note(Done(way=way, step=index, seconds=max(0.0, now - began), note=note[:2000], flip_s=flip))
+        took = min(max(0.0, now - began), MAX_SECONDS)
+        self._note(Done(way=way, step=index, seconds=took, note=clean(note, MAX_TEXT), flip_s=flip))
 
     def _begin(self, way: Way, index: int) -> None:
         begun = self.progress.back_begun if way is Way.BACK else self.progress.begun
@@ -324,9 +326,10 @@ class Runner:
     def _since_decision(self) -> float:
         """Seconds since it was said, or found, that the release goes back."""
         if self._decided is not None:
-            return max(0.0, self._clock.monotonic() - self._decided)
+            return min(max(0.0, self._clock.monotonic() - self._decided), MAX_SECONDS)
         turned = self.progress.turned
-        return max(0.0, (self._clock.now() - unspell(turned.time)).total_seconds()) if turned is not None else 0.0
+        waited = (self._clock.now() - unspell(turned.time)).total_seconds() if turned is not None else 0.0
+        return min(max(0.0, waited), MAX_SECONDS)
 
     def _flips(self, way: Way, step: Step) -> bool:
         """Whether a step is the one that brings all traffic back."""

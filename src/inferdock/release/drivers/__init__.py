@@ -1,0 +1,1 @@
+"""Platforms that releases run on."""
