@@ -137,7 +137,7 @@ def _refused(status: int, answer: Mapping[str, Any]) -> InferdockError:
 
 
 def _running(row: _Row) -> Running:
-    # Without a failed start its files could not be fetched, or were not right: the platform does not try again by itself.
+    # No start has failed, so its files could not be fetched or were not right: nobody tries that again by itself.
     never = bool(row.problem) and not row.pulling and not row.ready and row.failed_starts == 0
     return Running(
         revision=row.revision,

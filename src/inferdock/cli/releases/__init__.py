@@ -1,0 +1,1 @@
+"""``inferdock release``: versions go live, and back, at the command line."""
