@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from inferdock.release.gate import SLO
 from inferdock.release.steps import (
     WHOLE,
     Bake,
@@ -107,6 +108,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise ValueError("a plan has one step `promote`")
         if any(isinstance(step, Hold | Gate | Check) for step in self.steps[self.promotion :]):
             raise ValueError("checks, gates and holds come before `promote`")
+        held = False
+        for step in self.steps:
+            held = held or isinstance(step, Hold)
+            if isinstance(step, Gate) and step.gate == SLO and not held:
+                raise ValueError(f"the gate `{SLO}` needs a hold before it")
 
     @property
     def promotion(self) -> int:

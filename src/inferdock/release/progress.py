@@ -6,7 +6,7 @@ written by a runner is refused, not followed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError
@@ -15,6 +15,23 @@ from inferdock.release.figures import Counts
 from inferdock.release.machine import OVER, State, Trigger, follow
 from inferdock.release.plan import Plan, way_back
 from inferdock.release.steps import Retire, Scale, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Live figures when a window began.
+
+    Attributes:
+        step: index of the step that began it.
+        time: when.
+        counts: totals then, by revision.
+        used: whether a gate has judged the window already.
+    """
+
+    step: int
+    time: str
+    counts: Mapping[str, Counts]
+    used: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +49,7 @@ class Progress:
         back_next, back_begun: the same for them.
         moved: whether the champion may have been moved.
         cold: whether the stable revision may be gone.
-        mark: live figures when the last window began, with the index of its step and the time.
+        mark: the last window.
         stable_seen: the last figures of the stable revision that were judged.
         judged: verdicts, in order, each with its event.
         turned: the last change of state.
@@ -52,7 +69,7 @@ class Progress:
     back_begun: bool = False
     moved: bool = False
     cold: bool = False
-    mark: tuple[int, str, dict[str, Counts]] | None = None
+    mark: Mark | None = None
     stable_seen: Counts | None = None
     judged: tuple[Event, ...] = ()
     turned: Event | None = None
@@ -118,9 +135,10 @@ def after(progress: Progress, event: Event) -> Progress:
             return _walk(now, event, event.entry)
         case Judged(stable=stable):
             seen = stable if stable is not None and stable.requests else now.stable_seen
-            return replace(now, judged=(*now.judged, event), stable_seen=seen)
+            mark = replace(now.mark, used=True) if now.mark is not None else None
+            return replace(now, judged=(*now.judged, event), stable_seen=seen, mark=mark)
         case Marked(step=step, counts=counts):
-            return replace(now, mark=(step, event.time, counts))
+            return replace(now, mark=Mark(step=step, time=event.time, counts=counts))
         case Refused(request=request):
             return replace(now, answered={**now.answered, request: event})
         case Taken(request=request):

@@ -269,19 +269,29 @@ class Runner:
         return self._judged(index, Seen(finding=finding), gate=name)
 
     async def _judge_figures(self, index: int) -> str:
-        """The runner's own gate: the figures since the last hold began."""
-        mark = self.progress.mark
+        """The runner's own gate: the figures since the last hold began.
+
+        Where that window was judged before, and nobody could tell, the hold is repeated with a new one: who resumes
+        wants to know how it is now.
+        """
+        mark, plan = self.progress.mark, self.progress.plan
+        if mark is None or mark.used or mark.step == index:
+            hold = next(step for step in reversed(plan.steps[:index]) if isinstance(step, Hold))
+            counts, elapsed = await self._mark(index)
+            self._judged(index, await self._watch.hold(hold, counts, elapsed))
+        else:
+            counts = mark.counts
         try:
-            seen = await self._watch.judge(mark[2] if mark is not None else {}, self.progress.stable_seen)
+            seen = await self._watch.judge(counts, self.progress.stable_seen)
         except InferdockError as exc:
             raise UnsureError(str(exc)) from exc
         return self._judged(index, seen)
 
     async def _mark(self, index: int) -> tuple[Mapping[str, Counts], float]:
-        """Figures when this step was first begun, and the seconds since; they are in the journal."""
+        """Figures when this step's window began, and the seconds since; they are in the journal."""
         mark = self.progress.mark
-        if mark is not None and mark[0] == index:
-            return mark[2], max(0.0, (self._clock.now() - unspell(mark[1])).total_seconds())
+        if mark is not None and mark.step == index and not mark.used:
+            return mark.counts, max(0.0, (self._clock.now() - unspell(mark.time)).total_seconds())
         end = self._clock.monotonic() + self.progress.plan.patience.shift_s
         while (figures := await self._watch.read()) is None:
             if self._clock.monotonic() >= end:
