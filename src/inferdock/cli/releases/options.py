@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -120,12 +119,12 @@ def judging_of(place: Place, release: str) -> Judging | None:
         ConfigError: the note is damaged.
     """
     path = _judging_file(place, release)
-    with suppress(FileNotFoundError):
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Judging)
-        except (msgspec.MsgspecError, ValueError, OSError) as exc:
-            raise ConfigError(f"{path} is damaged: {exc}.", cure="Abort the release, and start it again.") from exc
-    return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Judging)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, ValueError, OSError) as exc:
+        raise ConfigError(f"{path} cannot be read: {exc}.", cure="Restore it, or remove it and start anew.") from exc
 
 
 def _judging_file(place: Place, release: str) -> Path:

@@ -64,8 +64,8 @@ def parse_weights(text: str) -> tuple[float, ...]:
 @click.option(
     "--max-errors", type=click.FloatRange(0, 1, min_open=True), default=0.02, help="Share of failed requests."
 )
-@click.option("--ttft-p95", type=SECONDS, default=0.5, help="Seconds; 0 for no limit.")
-@click.option("--tpot-p50", type=SECONDS, default=0.05, help="Seconds; 0 for no limit.")
+@click.option("--ttft-p95", type=SECONDS, default=0.5, help="Seconds; 0: TTFT is not judged.")
+@click.option("--tpot-p50", type=SECONDS, default=0.05, help="Seconds; 0: TPOT is not judged.")
 @click.option("--spare", type=click.IntRange(min=0), help="Replicas there is room for beside those that run.")
 @click.option("--allow-gap", is_flag=True, help="Let nothing serve for a while where there is no room for two.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its reasons, and do nothing.")
@@ -119,6 +119,8 @@ async def _plan(works: Works, reference: Reference, given: dict[str, Any], *, wi
         error_rate=given["max_errors"] if given["max_errors"] < 1 else None,
         ttft_p95_s=given["ttft_p95"] or None,
         tpot_p50_s=given["tpot_p50"] or None,
+        ttft_ratio=Limits().ttft_ratio if given["ttft_p95"] else None,
+        tpot_ratio=Limits().tpot_ratio if given["tpot_p50"] else None,
         min_requests=given["min_requests"],
         min_to_fail=min(10, given["min_requests"]),
     )
