@@ -151,12 +151,15 @@ def rollback(
     speaker = Speaker()
 
     async def work(works: Works) -> Progress | Plan:
-        plan = await _plan(works, reference, spare=spare, allow_gap=allow_gap)
-        if dry_run:
+        async def draft() -> Plan:
+            plan = await _plan(works, reference, spare=spare, allow_gap=allow_gap)
+            note(describe(plan))
+            speaker.plan = plan
             return plan
-        note(describe(plan))
-        speaker.plan = plan
-        return await works.desk.start(plan, works.by, reason=reason)
+
+        if dry_run:
+            return await _plan(works, reference, spare=spare, allow_gap=allow_gap)
+        return await works.desk.start(draft, works.by, reason=reason)
 
     name = Reference.parse(reference).name if reference else None
     found = with_works(settings, port, work, name=name, listener=speaker.listener())

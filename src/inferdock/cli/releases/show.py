@@ -17,6 +17,7 @@ from inferdock.domain.errors import IntegrityError
 from inferdock.release.events import Event, Judged, Planned
 from inferdock.release.gate import Verdict
 from inferdock.release.machine import State
+from inferdock.release.plan import Kind
 from inferdock.release.plan_text import say
 from inferdock.release.progress import Progress
 
@@ -56,9 +57,7 @@ def status(config_file: Path | None, port: int | None, state_dir: Path | None, o
 
 def _show(progress: Progress) -> None:
     plan = progress.plan
-    state = Text(str(progress.state), style=STATE_STYLES.get(progress.state, "cyan"))
-    before = plan.stable.reference if plan.stable is not None else "nothing"
-    print_it(Text.assemble((plan.id, "bold"), f"  {before} → {plan.to.reference}  ", state))
+    _head(progress)
     if progress.outcome:
         print_it(cell(f"  {progress.outcome}"))
     names = names_of(plan)
@@ -105,16 +104,20 @@ def history(
     if output == "json":
         print_json([document(progress) for progress in found])
         return
-    made = table("id", "kind", "from", "to", "state", "outcome", wide=("outcome",))
     for progress in found:
-        plan = progress.plan
-        before = plan.stable.reference if plan.stable is not None else "–"
-        row = [cell(value) for value in (plan.id, plan.kind, before, plan.to.reference)]
-        made.add_row(*row, cell(progress.state, STATE_STYLES.get(progress.state, "cyan")), cell(progress.outcome))
-    if made.row_count:
-        print_it(made)
-    else:
+        _head(progress)
+        print_it(cell(f"  {progress.outcome}"))
+    if not found:
         note("No release was made here yet.")
+
+
+def _head(progress: Progress) -> None:
+    """Id, from, to and state in a line."""
+    plan = progress.plan
+    state = Text(str(progress.state), style=STATE_STYLES.get(progress.state, "cyan"))
+    before = plan.stable.reference if plan.stable is not None else "nothing"
+    what = "rollback " if plan.kind is Kind.ROLLBACK else ""
+    print_it(Text.assemble((plan.id, "bold"), f"  {what}{before} → {plan.to.reference}  ", state))
 
 
 def _show_events(events: list[Event], output: str) -> None:

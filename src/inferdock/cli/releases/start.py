@@ -62,7 +62,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
 @click.option("--bake", type=SECONDS, default=600.0, help="Seconds that the old revision stays warm.")
 @click.option("--min-requests", type=click.IntRange(min=1), default=50, help="Fewer say nothing good about it.")
 @click.option(
-    "--max-errors", type=click.FloatRange(0, 1, min_open=True), default=0.02, help="Share of failed requests."
+    "--max-errors", type=click.FloatRange(0, 1, min_open=True), default=0.02, help="Failed share, and its growth."
 )
 @click.option("--ttft-p95", type=SECONDS, default=0.5, help="Seconds; 0: TTFT is not judged.")
 @click.option("--tpot-p50", type=SECONDS, default=0.05, help="Seconds; 0: TPOT is not judged.")
@@ -89,13 +89,16 @@ def start(config_file: Path | None, state_dir: Path | None, port: int | None, ou
     speaker = Speaker()
 
     async def work(works: Works) -> Progress | Plan:
-        plan = await _plan(works, reference, given, with_quality=judging is not None)
-        if given["dry_run"]:
+        async def draft() -> Plan:
+            plan = await _plan(works, reference, given, with_quality=judging is not None)
+            note(describe(plan))
+            speaker.plan = plan
+            keep_judging(works.place, plan.id, judging)
             return plan
-        note(describe(plan))
-        speaker.plan = plan
-        keep_judging(works.place, plan.id, judging)
-        return await works.desk.start(plan, works.by, reason=given["reason"])
+
+        if given["dry_run"]:
+            return await _plan(works, reference, given, with_quality=judging is not None)
+        return await works.desk.start(draft, works.by, reason=given["reason"])
 
     found = with_works(settings, port, work, name=reference.name, judging=judging, listener=speaker.listener())
     if isinstance(found, Plan):
@@ -117,6 +120,7 @@ async def _plan(works: Works, reference: Reference, given: dict[str, Any], *, wi
         raise ConfigError(f"There is no gate `{min(unknown)}`.", cure="Choose among health, smoke, quality.")
     limits = Limits(
         error_rate=given["max_errors"] if given["max_errors"] < 1 else None,
+        error_increase=given["max_errors"] if given["max_errors"] < 1 else None,
         ttft_p95_s=given["ttft_p95"] or None,
         tpot_p50_s=given["tpot_p50"] or None,
         ttft_ratio=Limits().ttft_ratio if given["ttft_p95"] else None,
