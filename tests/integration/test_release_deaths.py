@@ -23,7 +23,7 @@ from inferdock.release.progress import Progress
 from inferdock.release.steps import Patience
 from tests.support.crash import deaths
 from tests.support.fake_driver import BY, FakeGate, World
-from tests.support.releases import NEW, OLD, QUICK, Bench, plan, request, rollback
+from tests.support.releases import NEW, OLD, QUICK, Bench, drafted, plan, request, rollback
 
 
 class Spoiling(World):
@@ -75,7 +75,7 @@ async def take_over(folder: Path, case: str) -> Progress:
         progress = late.journals.progress("r1") if late.journals.ids() else None
         if progress is not None:
             return progress
-        return await late.desk().start(planned(case), BY)
+        return await late.desk().start(drafted(planned(case)), BY)
 
 
 @pytest.mark.timeout(600)
@@ -93,7 +93,7 @@ def test_whoever_takes_over_brings_the_release_to_its_end(tmp_path: Path, case: 
             world.serve(NEW)
 
     def work() -> None:
-        asyncio.run(bench(folder, case).desk().start(planned(case), BY))
+        asyncio.run(bench(folder, case).desk().start(drafted(planned(case)), BY))
 
     steps = 0
     for step in deaths(work, prepare):

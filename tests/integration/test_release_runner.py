@@ -13,7 +13,7 @@ from inferdock.release.machine import State
 from inferdock.release.mailbox import Wish
 from inferdock.release.steps import Target
 from tests.support.fake_driver import BY, FakeGate
-from tests.support.releases import NEW, OLD, Bench, plan, request, rollback
+from tests.support.releases import NEW, OLD, Bench, drafted, plan, request, rollback
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ async def test_a_second_runner_is_told_who_is_at_work(bench: Bench) -> None:
     class Intruder(FakeGate):
         async def check(self, target: Target, context: Context) -> Finding:
             try:
-                await bench.desk().start(plan(id="r9"), BY)
+                await bench.desk().start(drafted(plan(id="r9")), BY)
             except ConflictError as exc:
                 seen.append(exc.message)
             return await super().check(target, context)

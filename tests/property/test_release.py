@@ -21,12 +21,12 @@ from inferdock.release.gate import Verdict
 from inferdock.release.journal import Journals
 from inferdock.release.machine import OVER, State, Trigger
 from inferdock.release.mailbox import Wish
-from inferdock.release.plan import Mode, way_back
+from inferdock.release.plan import Mode, Plan, way_back
 from inferdock.release.planner import make_release
 from inferdock.release.progress import Progress
 from inferdock.release.steps import Limits, Patience, Retire, Rules, Scale, Shift, Start, Step
 from tests.support.fake_driver import BOUNDS, BY, FakeGate, World
-from tests.support.releases import NEW, OLD, QUICK, Bench, plan, request, rollback
+from tests.support.releases import NEW, OLD, QUICK, Bench, drafted, plan, request, rollback
 
 QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -104,15 +104,14 @@ class Fate:
         world.passing, world.hook, world.errors, world.rate = lambda: None, lambda what: None, {}, 20.0
 
 
-async def live(bench: Bench, first: object, fate: Fate) -> Progress:
+async def live(bench: Bench, wanted: Plan, fate: Fate) -> Progress:
     """Run a release through its story; resume after each death and pause, until it is over."""
-    wanted = first
     for number in range(100, 200):
         if number == 130:
             fate.over()
         try:
             if not bench.journals.ids():
-                await bench.desk().start(wanted, BY)  # type: ignore[arg-type]
+                await bench.desk().start(drafted(wanted), BY)
             else:
                 await bench.command(Wish.RESUME, number, release=bench.journals.ids()[0])
         except (CrashError, ConflictError, RegistryError):

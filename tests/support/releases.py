@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inferdock.release.desk import Desk
+from inferdock.release.desk import Desk, MakePlan
 from inferdock.release.events import Event
 from inferdock.release.gate import Gate
 from inferdock.release.journal import Journal, Journals
@@ -36,6 +36,15 @@ def rollback(**changes: Any) -> Plan:
     """The way from NEW to OLD."""
     given = {"id": "r2", "model": "m", "bad": NEW, "to": OLD, "champion": "m@1.1.0", "ready": 2, "spare": None}
     return make_rollback(**{**given, **changes})
+
+
+def drafted(made: Plan) -> MakePlan:
+    """A plan as a desk wants it."""
+
+    async def draft() -> Plan:
+        return made
+
+    return draft
 
 
 def request(wish: Wish, world: World, number: int = 1, *, reason: str = "") -> Request:
@@ -87,7 +96,7 @@ class Bench:
         wanted = wanted or plan()
         if not self.world.fleets and wanted.stable is not None:
             self.world.serve(wanted.stable)
-        return await self.desk().start(wanted, BY, reason="a test")
+        return await self.desk().start(drafted(wanted), BY, reason="a test")
 
     async def command(self, wish: Wish, number: int = 1, release: str = "r1") -> Progress:
         return await self.desk().command(release, request(wish, self.world, number))

@@ -5,7 +5,7 @@ Used by the command line. A release is begun here, too: one at a time on a platf
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from inferdock.domain.errors import ConflictError, UnreachableError
@@ -23,6 +23,7 @@ POLL_S: Final = 0.1
 ANSWER_S: Final = 30.0
 """A runner looks at commands at least every few seconds, so by then it has answered or is stuck."""
 
+MakePlan = Callable[[], Awaitable[Plan]]
 MakeRunner = Callable[[Journal, Mailbox], Runner]
 """Puts a runner together from the platform's parts, the gates and so on."""
 
@@ -49,8 +50,13 @@ class Desk:
         """The commands for a release."""
         return Mailbox(self._journals.path(release).with_suffix(".requests"))
 
-    async def start(self, plan: Plan, by: By, *, reason: str = "") -> Progress:
+    async def start(self, draft: MakePlan, by: By, *, reason: str = "") -> Progress:
         """Begin a release and run it until it is over, paused or stuck.
+
+        Args:
+            draft: makes the plan. Called under the lease, so that what it looks at is not changed meanwhile.
+            by: who wants it.
+            reason: why.
 
         Raises:
             ConflictError: another one is not over, or is being worked on.
@@ -62,6 +68,7 @@ class Desk:
                     f"Release {open_one.plan.id} is {open_one.state}, and there is one at a time.",
                     cure="Resume, promote or abort it first.",
                 )
+            plan = await draft()
             journal = self._journals.create(plan, by, self._clock.now(), reason=reason)
             try:
                 return await self._make_runner(journal, self.mailbox(plan.id)).run()

@@ -150,7 +150,7 @@ class Hands:
                     f"the champion is {present or 'unset'}, not {step.expect or 'unset'}: somebody moved it meanwhile"
                 )
             self._guard()
-            await self._catalog.move(step.reference, expect=present, reason=step.reason)
+            await self._catalog.move(step.reference, expect=present, reason=self._why(step))
             return DONE
 
         try:
@@ -172,13 +172,17 @@ class Hands:
             present = await self._catalog.champion()
             if present == step.leaving:
                 self._guard()
-                await self._catalog.move(step.reference, expect=present, reason=step.reason)
+                await self._catalog.move(step.reference, expect=present, reason=self._why(step))
             elif present != step.reference:
                 note = f"the champion is {present or 'unset'}: somebody moved it, so it stays"
             return DONE
 
         await self._until(attempt, self._plan.patience.alias_s)
         return note
+
+    def _why(self, step: Promote | Demote) -> str:
+        """For the registry's history: it names the release, whose journal says the rest."""
+        return f"release {self._plan.id}: {step.reason}"
 
     async def _until(self, attempt: Callable[[], Awaitable[str]], deadline_s: float) -> None:
         """Attempt until nothing is left to wait for.

@@ -97,6 +97,22 @@ class FileLease:
             f"The lease {self._path} was removed while it was held.", cure="Resume the release; leave the file alone."
         )
 
+    def held_by(self) -> str | None:
+        """Who holds it, in their words; None when nobody does. For those who only look."""
+        try:
+            file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(file)
+        except OSError:
+            return None
+        finally:
+            os.close(file)
+        return None
+
     async def release(self) -> None:
         """Let the lock go."""
         if self._file is not None:
