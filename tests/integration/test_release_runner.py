@@ -301,3 +301,32 @@ async def test_evidence_that_no_journal_can_hold_does_not_stop_a_release(bench: 
     progress = await bench.start()
     assert progress.state is State.COMPLETED
     assert "left_out" in progress.judged[1].entry.evidence
+
+
+async def test_resuming_brings_back_what_a_restarted_platform_lost(bench: Bench) -> None:
+    world = bench.world
+    world.rate = 0.01
+    assert (await bench.start()).state is State.PAUSED
+    del world.fleets[NEW.revision]
+    world.weights, world.rate = {OLD.revision: 1.0}, 50
+    assert (await bench.command(Wish.RESUME)).state is State.COMPLETED
+
+
+async def test_a_pause_in_a_gap_can_be_resumed(bench: Bench) -> None:
+    world = bench.world
+    world.room, world.gap = 1, True
+    bench.gates["smoke"] = FakeGate(world, Verdict.INCONCLUSIVE, Verdict.PASS)
+    one = plan(stable=replace(OLD, replicas=1), to=replace(NEW, replicas=1), spare=0, allow_gap=True)
+    assert (await bench.start(one)).state is State.PAUSED
+    assert (await bench.command(Wish.RESUME)).state is State.COMPLETED
+
+
+async def test_a_fleet_that_is_not_whole_is_not_made_smaller(bench: Bench) -> None:
+    world = bench.world
+    world.room = 2
+    ready: list[int] = []
+    world.hook = lambda what: ready.append(world.ready(OLD.revision)) if what.startswith("scale") else None
+    world.serve(OLD)
+    world.kill(OLD.revision)
+    assert (await bench.start(plan(spare=0))).state is State.COMPLETED
+    assert ready == [2]

@@ -156,6 +156,22 @@ def test_whatever_happens_to_a_release_something_serves_and_it_ends(
 
 
 @QUIET
+@given(story=STORY)
+def test_whatever_happens_to_a_release_with_a_gap_it_ends(story: list[tuple[float, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), World(room=1, gap=True))
+        old, new = replace(OLD, replicas=1), replace(NEW, replicas=1)
+        bench.world.serve(old)
+        fate = Fate(bench, story)
+        quick = replace(QUICK, patience=Patience(poll_s=2, watch_s=4, start_s=120, drain_s=120))
+        wanted = plan(stable=old, to=new, spare=0, allow_gap=True, rules=quick)
+        progress = asyncio.run(live(bench, wanted, fate))
+        home = new if progress.state is State.COMPLETED else old
+        assert bench.world.weights == {home.revision: 1.0}
+        assert bench.world.champion_is == home.reference
+
+
+@QUIET
 @given(story=STORY, warm=st.booleans(), room=st.sampled_from([None, 4, 2]))
 def test_whatever_happens_to_a_rollback_something_serves_and_it_ends(
     story: list[tuple[float, str]], warm: bool, room: int | None

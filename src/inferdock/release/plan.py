@@ -165,23 +165,31 @@ def _demotion(plan: Plan) -> Demote:
     return Demote(reference=plan.champion, leaving=plan.to.reference, reason=reason)
 
 
-def standing(steps: Iterable[Step]) -> tuple[Step, ...]:
+def standing(steps: Iterable[Step], begun: Step | None = None) -> tuple[Step, ...]:
     """Of steps that were done: those whose effect should still be there, the last of each kind and revision.
 
     A runner that takes over applies them again before it goes on. Where nothing happened meanwhile that changes
     nothing; where the platform was restarted it brings back what the next step rests on.
     """
     last: dict[tuple[str, str], Step] = {}
+    stopped: set[str] = set()
     for step in steps:
         match step:
-            case Scale(revision=revision):
+            case Scale(revision=revision, replicas=replicas):
                 last["0 scale", revision] = step
+                stopped |= {revision} if replicas == 0 else set()
             case Start(target=target):
                 last["1 start", target.revision] = step
+                stopped.discard(target.revision)
             case Shift():
                 last["2 shift", ""] = step
             case _:
                 pass
+    if isinstance(begun, Scale) and begun.replicas == 0:
+        stopped.add(begun.revision)
+    shift = last.get(("2 shift", ""))
+    if isinstance(shift, Shift) and stopped & shift.weights.keys():
+        del last["2 shift", ""]  # in a gap: what has the traffic was stopped, and waits for the next shift
     return tuple(last[key] for key in sorted(last))
 
 

@@ -215,7 +215,8 @@ class Runner:
         """Bring back what the next step rests on, where the platform lost it while no runner was there."""
         progress = self.progress
         done = progress.back[: progress.back_next] if progress.back else progress.plan.steps[: progress.next]
-        for step in standing(done):
+        begun = progress.back_begun if progress.back else progress.begun
+        for step in standing(done, progress.step if begun else None):
             await self._do(-1, step)
 
     # -- one step --------------------------------------------------------------------------------------------
