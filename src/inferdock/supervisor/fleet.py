@@ -125,7 +125,7 @@ class Fleet:
         return {
             "revision": self.revision,
             "reference": self.reference,
-            "wanted": self.wanted,
+            "wanted": 0 if self.retiring else self.wanted,  # who wants one that goes has to ask for it again
             "ready": len(self.ready),
             "serves": [replica.url for replica in self.ready],
             "weight": weight,

@@ -310,6 +310,7 @@ async def test_a_revision_that_still_serves_stays_when_it_is_wanted_after_all(st
     await stage.add()
     stage.gateway.in_flight = 1
     stage.it.retire(NEW.revision)
+    assert (stage.row()["wanted"], stage.row()["ready"]) == (0, 1)
     with refused("retiring"):
         stage.it.scale(NEW.revision, 2)
     with refused("retiring"):
@@ -317,7 +318,8 @@ async def test_a_revision_that_still_serves_stays_when_it_is_wanted_after_all(st
     await stage.it.put(NEW.source, 1)
     stage.gateway.in_flight = 0
     await asyncio.sleep(0.6)
-    assert (stage.row()["retiring"], stage.row()["ready"], stage.replicas[-1].history) == (False, 1, ["started"])
+    assert (stage.row()["retiring"], stage.row()["wanted"], stage.row()["ready"]) == (False, 1, 1)
+    assert stage.replicas[-1].history == ["started"]
 
 
 async def test_a_revision_whose_replicas_stop_is_refused_until_it_is_gone(stage):
