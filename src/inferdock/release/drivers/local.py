@@ -172,7 +172,11 @@ class LocalMeter:
         try:
             async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as response:
                 response.raise_for_status()
-                data = await response.content.read(MAX_METRICS_BYTES)
+                data = bytearray()
+                async for chunk in response.content.iter_chunked(1024 * 1024):
+                    data += chunk
+                    if len(data) > MAX_METRICS_BYTES:
+                        raise UnreachableError("The gateway's figures are too long.", cure="Is that the admin port?")
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise UnreachableError("The gateway does not show its figures.", cure="Is it running?") from exc
         found = await asyncio.to_thread(read_figures, data.decode("utf-8", "replace"), self._model)
