@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from inferdock.domain.errors import ConfigError
+from inferdock.domain.errors import ConfigError, ResourceError
 from inferdock.evaluation.answers import Answer
 from inferdock.evaluation.divergence import Divergence
 from inferdock.evaluation.metrics import METRICS, passes
@@ -154,3 +155,11 @@ def test_a_pattern_that_would_fill_the_memory_is_refused(pattern):
 @pytest.mark.parametrize("pattern", [r"^\d{4}-\d{2}-\d{2}$", r"(?i)yes|no", r"\b\w{1,1000}\b", "{}", "a{,3}"])
 def test_what_people_write_is_a_pattern(pattern):
     TEXTS.compile(pattern)
+
+
+@pytest.mark.parametrize("module", ["sacrebleu.metrics.bleu", "regex"])
+def test_a_missing_package_is_a_sentence_with_the_cure(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ResourceError) as caught:
+        Texts()
+    assert caught.value.cure == "pip install 'inferdock[eval]'"
