@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("inferdock.cli.cache:cache", "Look into the response cache, and invalidate what is in it."),
     "model": ("inferdock.cli.models.group:model", "Push, verify, pull and compare versions of models."),
     "release": ("inferdock.cli.releases.group:release", "Bring a version into service, gated; go back in seconds."),
-    "eval": ("inferdock.cli.eval:evaluation", "Is a candidate as good as the champion?"),
+    "eval": ("inferdock.cli.eval:evaluation", "Judge whether a candidate is as good as the champion."),
     "config": ("inferdock.cli.config:config", "Show the configuration and where each value comes from."),
     "gateway": ("inferdock.cli.gateway:gateway", "Run the gateway alone, in front of given replicas."),
 }

@@ -30,7 +30,9 @@ def refusal(authenticator: Authenticator, authorization: bytes | None, x_api_key
     return error.value
 
 
-@pytest.mark.parametrize("authorization", [BEARER, b"bearer " + TEXT, b"BEARER   " + TEXT + b" "])
+@pytest.mark.parametrize(
+    "authorization", [BEARER, b"bearer " + TEXT, b"BEARER   " + TEXT + b" "], ids=["as usual", "small", "spaces"]
+)
 def test_a_bearer_key_gets_in_the_first_time_and_again(authorization):
     authenticator = Authenticator([KEY])
     assert authenticator.authenticate(authorization, None, NOW) is KEY
@@ -158,7 +160,7 @@ def test_keys_are_checked(check, keys, enabled):
     assert Authenticator(keys, check=check).enabled is enabled
 
 
-@pytest.mark.parametrize("header", [None, b"Bearer anything", BEARER])
+@pytest.mark.parametrize("header", [None, b"Bearer anything", BEARER], ids=["none", "any", "a key"])
 def test_everybody_is_anonymous_while_keys_are_not_checked(header):
     assert Authenticator([]).authenticate(header, None, NOW) is ANONYMOUS
 
