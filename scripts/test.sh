@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-SIDE_BY_SIDE=(tests/unit tests/property tests/docs tests/contract/registry tests/integration/registry)
+SIDE_BY_SIDE=(tests/unit tests/property tests/docs)
 ALONE=(tests/contract tests/fuzz tests/integration tests/load tests/terraform)
 
 mkdir -p out
@@ -22,7 +22,7 @@ if [[ $# -gt 0 ]]; then
 else
   # This variable lets the workers, and what they start, write their coverage.
   COVERAGE_PROCESS_START=$PWD/pyproject.toml run_on_two "${SIDE_BY_SIDE[@]}" || status=$?
-  run "${ALONE[@]}" --ignore=tests/contract/registry --ignore=tests/integration/registry || status=$?
+  run "${ALONE[@]}" || status=$?
 fi
 .venv/bin/coverage combine --quiet
 .venv/bin/coverage report > out/coverage.txt
