@@ -16,7 +16,8 @@ from typing import Final
 from inferdock.domain.errors import ConflictError, IntegrityError, ModelError
 from inferdock.registry.event import Delete, Event, Push
 from inferdock.registry.manifest import FileEntry, decode
-from inferdock.registry.store import MANIFEST, SIGNATURES, Moved, Place
+from inferdock.registry.paths import MANIFEST, SIGNATURES
+from inferdock.registry.store import Moved, Place
 
 BLOCK: Final = 64 * 1024
 """Bytes moved between two calls of ``moved``."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from inferdock.registry.inspect.facts import Facts
 from inferdock.registry.manifest import Content, FileEntry, Manifest, Provenance, encode, make
-from inferdock.registry.store import MANIFEST
+from inferdock.registry.paths import MANIFEST
 from tests.support.memory_registry import MemoryStore, nothing
 
 CHUNK: Final = 1000

@@ -28,8 +28,8 @@ from inferdock.registry.filesystem_lock import held
 from inferdock.registry.filesystem_upload import DirectoryUpload, home
 from inferdock.registry.manifest import MAX_MANIFEST_BYTES
 from inferdock.registry.names import Version, check_name
-from inferdock.registry.paths import check_path
-from inferdock.registry.store import MANIFEST, SIGNATURES, Place
+from inferdock.registry.paths import MANIFEST, SIGNATURES, check_path
+from inferdock.registry.store import Place
 
 MAX_SIGNATURES_BYTES: Final = 1024 * 1024
 """Thousands of signatures fit."""

@@ -23,8 +23,8 @@ from inferdock.registry.filesystem_history import History
 from inferdock.registry.hashing import Copied, ReadInto, copy_hashed, fd_sha256, opened
 from inferdock.registry.manifest import MAX_MANIFEST_BYTES, FileEntry, decode
 from inferdock.registry.names import Version, check_name
-from inferdock.registry.paths import check_path
-from inferdock.registry.store import MANIFEST, SIGNATURES, Moved, Place
+from inferdock.registry.paths import MANIFEST, SIGNATURES, check_path
+from inferdock.registry.store import Moved, Place
 
 STAGING: Final = "staging"
 MODELS: Final = "models"

@@ -105,13 +105,9 @@ def looks(shelf: Shelf, entries: Sequence[FileEntry], ways: Ways) -> list[Look]:
     crew = Crew(ways.threads)
 
     def compare(entry: FileEntry) -> Look:
-        def moved(count: int) -> None:
-            crew.check()
-            ways.progress.moved(entry.path, count)
-
         crew.check()
         with on_disk(shelf.where):
-            found = shelf.look(entry, moved)
+            found = shelf.look(entry, crew.telling(ways.progress, entry.path))
         if found.state is not State.MISSING:
             ways.progress.done(entry.path)
         return found

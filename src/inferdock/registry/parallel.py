@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from inferdock.registry.progress import Progress
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,6 +32,15 @@ class Crew:
         """Raise :class:`Stopped` when the work is to end; called between blocks of bytes."""
         if self._stop.is_set():
             raise Stopped
+
+    def telling(self, progress: Progress, path: str) -> Callable[[int], None]:
+        """What work on a file calls with each number of bytes: it checks, then passes them on."""
+
+        def moved(count: int) -> None:
+            self.check()
+            progress.moved(path, count)
+
+        return moved
 
     def map(self, work: Callable[[T], R], things: Iterable[T]) -> list[R]:
         """Results of ``work`` in the order of ``things``.

@@ -17,7 +17,9 @@ MAX_PATH_BYTES: Final = 700
 MAX_PART_BYTES: Final = 255
 """Longest name that common file systems take."""
 MAX_DEPTH: Final = 16
-RESERVED: Final = frozenset({"MANIFEST.json", "MANIFEST.sig"})
+MANIFEST: Final = "MANIFEST.json"
+SIGNATURES: Final = "MANIFEST.sig"
+RESERVED: Final = frozenset({MANIFEST, SIGNATURES})
 """Names at the top that are the registry's own, whatever their case."""
 _RESERVED_FOLDED: Final = frozenset(name.casefold() for name in RESERVED)
 _DEVICES: Final = frozenset({"con", "prn", "aux", "nul", *(f"{k}{n}" for k in ("com", "lpt") for n in range(1, 10))})

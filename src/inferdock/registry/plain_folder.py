@@ -18,7 +18,7 @@ from typing import Final
 from inferdock.domain.errors import IntegrityError
 from inferdock.registry.disk import FILE_FLAGS, folder_in, is_at, on_disk, parent_of, try_lock
 from inferdock.registry.manifest import MAX_MANIFEST_BYTES, Manifest, decode, sha256_of
-from inferdock.registry.store import MANIFEST, SIGNATURES
+from inferdock.registry.paths import MANIFEST, SIGNATURES
 
 WORK: Final = ".inferdock"
 _LOCK: Final = "lock"

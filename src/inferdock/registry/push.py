@@ -12,12 +12,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from inferdock.domain.errors import ConflictError, IntegrityError, ModelError, RegistryError
+from inferdock.domain.errors import ConflictError, IntegrityError, ModelError
 from inferdock.registry import ledger
 from inferdock.registry.event import Event, Push
 from inferdock.registry.hashing import file_sha256
 from inferdock.registry.inspect.folder import Inspection, LocalFile, Permissions, inspect_folder
-from inferdock.registry.ledger import State
+from inferdock.registry.ledger import Released, State
 from inferdock.registry.manifest import (
     Content,
     Engine,
@@ -28,7 +28,6 @@ from inferdock.registry.manifest import (
     make,
     sha256_of,
 )
-from inferdock.registry.names import Reference
 from inferdock.registry.parallel import Crew
 from inferdock.registry.progress import Progress
 from inferdock.registry.registry import ATTEMPTS, Registry
@@ -144,12 +143,8 @@ def _entries(files: Sequence[LocalFile], threads: int, progress: Progress) -> tu
     crew = Crew(threads)
 
     def entry(file: LocalFile) -> FileEntry:
-        def moved(count: int) -> None:
-            crew.check()
-            progress.moved(file.path, count)
-
         try:
-            digest = file_sha256(file.source, moved)
+            digest = file_sha256(file.source, crew.telling(progress, file.path))
         except OSError as exc:
             raise ModelError(f"{file.source} cannot be read: {exc.strerror}.", cure="Check its permissions.") from exc
         progress.done(file.path)
@@ -188,10 +183,7 @@ class _Sending:
         return self._tally
 
     def _bring(self, entry: FileEntry) -> None:
-        def moved(count: int) -> None:
-            self._crew.check()
-            self._progress.moved(entry.path, count)
-
+        moved = self._crew.telling(self._progress, entry.path)
         self._crew.check()
         way = self._way(entry, moved)
         with self._lock:
@@ -215,28 +207,27 @@ def _equal_files(registry: Registry, manifest: Manifest) -> dict[str, Place]:
     """Where in the store a file with the same bytes is, by digest."""
     wanted = {entry.sha256 for entry in manifest.content.files}
     found: dict[str, Place] = {}
-    for count, (name, version) in enumerate(_other_versions(registry, manifest.name)):
+    for count, (state, released) in enumerate(_other_versions(registry, manifest.name)):
         if count >= MAX_MANIFESTS_READ or wanted <= found.keys():
             break
-        for entry in _files_of(registry, name, version):
+        for entry in _files_of(registry, state, released):
             if entry.sha256 in wanted:
-                found.setdefault(entry.sha256, Place(name, version, entry.path))
+                found.setdefault(entry.sha256, Place(state.name, released.push.version, entry.path))
     return found
 
 
-def _other_versions(registry: Registry, name: str) -> Iterator[tuple[str, str]]:
+def _other_versions(registry: Registry, name: str) -> Iterator[tuple[State, Released]]:
     """Every version in the store: the newest of the same model first, then those of other models."""
     for model in [name, *(other for other in registry.names() if other != name)]:
         try:
-            versions = list(_state(registry, model).versions)
+            state = _state(registry, model)
         except IntegrityError:  # a broken history is no reason not to push another model
             continue
-        yield from ((model, version) for version in reversed(versions))
+        yield from ((state, released) for released in reversed(list(state.versions.values())))
 
 
-def _files_of(registry: Registry, name: str, version: str) -> tuple[FileEntry, ...]:
+def _files_of(registry: Registry, state: State, released: Released) -> tuple[FileEntry, ...]:
     try:
-        reference = Reference(name, version, None)
-        return registry.version(reference).manifest.content.files
-    except (IntegrityError, RegistryError):  # it cannot be trusted to say where bytes are: they are sent
+        return registry.read(state, released).manifest.content.files
+    except IntegrityError:  # it cannot be trusted to say where bytes are: they are sent
         return ()

@@ -107,9 +107,7 @@ class Registry:
             RegistryError: there is no such model.
             IntegrityError: the chain is broken.
         """
-        events = self.store.events(name)
-        if not events:
-            raise self._no_model(name)
+        events = self._events(name)
         ledger.fold(name, events)
         return events
 
@@ -120,10 +118,13 @@ class Registry:
             RegistryError: there is no such model.
             IntegrityError: its history is broken.
         """
+        return ledger.fold(name, self._events(name), until=at)
+
+    def _events(self, name: str) -> list[Event]:
         events = self.store.events(name)
         if not events:
             raise self._no_model(name)
-        return ledger.fold(name, events, until=at)
+        return events
 
     def _no_model(self, name: str) -> RegistryError:
         there = self.store.names()
@@ -161,7 +162,14 @@ class Registry:
             IntegrityError: its manifest is not the one that was recorded, or not signed by a trusted key.
         """
         state = self.state(reference.name)
-        released = self._find(state, reference)
+        return self.read(state, self._find(state, reference))
+
+    def read(self, state: State, released: Released) -> Version:
+        """The same for a version of a state that was read already.
+
+        Raises:
+            IntegrityError: its manifest is not the one that was recorded, or not signed by a trusted key.
+        """
         what = f"{state.name}@{released.push.version}"
         data, signatures = self.store.manifest(state.name, released.push.version)
         manifest = self._checked(what, released.push, data)

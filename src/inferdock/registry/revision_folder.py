@@ -13,7 +13,7 @@ from typing import Final
 from inferdock.domain.errors import IntegrityError
 from inferdock.registry.disk import FILE_FLAGS
 from inferdock.registry.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, decode
-from inferdock.registry.store import MANIFEST
+from inferdock.registry.paths import MANIFEST
 
 BLOBS: Final = "blobs/sha256"
 REVISIONS: Final = "revisions"

@@ -17,8 +17,6 @@ from typing import Final, Protocol
 from inferdock.registry.event import Event
 from inferdock.registry.manifest import FileEntry
 
-MANIFEST: Final = "MANIFEST.json"
-SIGNATURES: Final = "MANIFEST.sig"
 BLOCK: Final = 1024 * 1024
 """Bytes read at once where bytes are hashed or copied."""
 

@@ -34,12 +34,8 @@ def verify(registry: Registry, version: Version, progress: Progress) -> list[Fau
     crew = Crew(registry.threads)
 
     def check(entry: FileEntry) -> Fault | None:
-        def moved(count: int) -> None:
-            crew.check()
-            progress.moved(entry.path, count)
-
         place = Place(version.manifest.name, version.manifest.version, entry.path)
-        fault = _fault(registry.store, place, entry, moved)
+        fault = _fault(registry.store, place, entry, crew.telling(progress, entry.path))
         progress.done(entry.path)
         return Fault(path=entry.path, fault=fault) if fault else None
 

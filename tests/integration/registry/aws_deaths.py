@@ -17,7 +17,7 @@ from typing import Any
 from inferdock.registry import ledger
 from inferdock.registry.aws.store import AwsStore
 from inferdock.registry.manifest import Manifest
-from inferdock.registry.store import MANIFEST
+from inferdock.registry.paths import MANIFEST
 from tests.support.aws import TABLE, aws_clients, aws_settings, expire_claims, items_of, make_place, raw
 from tests.support.registry_values import delete, manifest_of, push, read, versions, write
 

@@ -21,9 +21,10 @@ import pytest
 
 from inferdock.registry.manifest import Manifest
 from inferdock.registry.model_cache import ModelCache
+from inferdock.registry.paths import MANIFEST
 from inferdock.registry.progress import Silent
 from inferdock.registry.pull import pull_to, verify_folder
-from inferdock.registry.store import MANIFEST, Store
+from inferdock.registry.store import Store
 from tests.support.stored_versions import CHUNK, FILES, never, read_folder, stored
 
 STEPS = ("open", "pwrite", "ftruncate", "fchmod", "rename", "mkdir", "symlink", "unlink", "rmdir", "write")

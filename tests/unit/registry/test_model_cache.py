@@ -20,9 +20,10 @@ from inferdock.registry import disk
 from inferdock.registry.fetch import TRIES
 from inferdock.registry.manifest import Manifest, decode, revision_of
 from inferdock.registry.model_cache import ModelCache
+from inferdock.registry.paths import MANIFEST
 from inferdock.registry.progress import Silent
 from inferdock.registry.revision_folder import blob_path
-from inferdock.registry.store import MANIFEST, Place
+from inferdock.registry.store import Place
 from tests.support.memory_registry import MemoryStore
 from tests.support.stored_versions import CHUNK, FILES, entry_of, never, read_folder, stored
 

@@ -12,9 +12,10 @@ import pytest
 from inferdock.domain.errors import IntegrityError, ModelError, ResourceError, UnreachableError
 from inferdock.registry.gather import Pulled
 from inferdock.registry.manifest import Manifest, encode
+from inferdock.registry.paths import MANIFEST
 from inferdock.registry.progress import Silent
 from inferdock.registry.pull import pull_to, verify_folder
-from inferdock.registry.store import MANIFEST, Store
+from inferdock.registry.store import Store
 from tests.support.stored_versions import CHUNK, FILES, never, read_folder, stored
 
 SHARD = "model-00001-of-00002.safetensors"

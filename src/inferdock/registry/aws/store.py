@@ -27,7 +27,8 @@ from inferdock.registry.aws.table import Item, Table
 from inferdock.registry.aws.upload import AwsUpload, Settled
 from inferdock.registry.event import Event
 from inferdock.registry.manifest import MAX_MANIFEST_BYTES
-from inferdock.registry.store import BLOCK, MANIFEST, SIGNATURES, Place, Upload
+from inferdock.registry.paths import MANIFEST, SIGNATURES
+from inferdock.registry.store import BLOCK, Place, Upload
 
 MAX_SIGNATURES_BYTES: Final = 1024 * 1024
 

@@ -19,7 +19,8 @@ from inferdock.registry.aws.parts import Multipart, Part
 from inferdock.registry.aws.table import Table
 from inferdock.registry.event import Event
 from inferdock.registry.manifest import FileEntry, decode
-from inferdock.registry.store import MANIFEST, SIGNATURES, Moved, Place
+from inferdock.registry.paths import MANIFEST, SIGNATURES
+from inferdock.registry.store import Moved, Place
 
 TRIES: Final = 5
 """Writes of one key that may meet another writer."""
