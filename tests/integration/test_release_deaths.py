@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from inferdock.domain.errors import RegistryError
-from inferdock.release.gate import Verdict
+from inferdock.domain.verdict import Verdict
 from inferdock.release.machine import State
 from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan

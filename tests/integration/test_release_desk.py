@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inferdock.domain.errors import ConflictError, RegistryError, UnreachableError
-from inferdock.release.gate import Verdict
+from inferdock.domain.verdict import Verdict
 from inferdock.release.lease import FileLease
 from inferdock.release.machine import State
 from inferdock.release.mailbox import Wish

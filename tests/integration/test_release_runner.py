@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError, UnreachableError
-from inferdock.release.gate import Context, Finding, Verdict
+from inferdock.domain.verdict import Verdict
+from inferdock.release.gate import Context, Finding
 from inferdock.release.machine import State
 from inferdock.release.mailbox import Wish
 from inferdock.release.steps import Target

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from inferdock.cache.audit import Action, Audit, Rules
 from inferdock.cache.compare import compare
-from inferdock.cache.interval import wilson
+from inferdock.domain.interval import wilson
 
 COUNTS = st.floats(0, 1e6) | st.integers(0, 10**6)
 WIDTHS = st.floats(1.0, 4.0)

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferdock.domain.errors import ConfigError
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.answers import MalformedAnswerError, read_answer
 from inferdock.evaluation.bootstrap import Drawing, estimates
 from inferdock.evaluation.divergence import diverge, read_positions
 from inferdock.evaluation.limits import parse_limit, rules
 from inferdock.evaluation.report import changed_words
 from inferdock.evaluation.texts import Texts
-from inferdock.evaluation.verdict import Verdict, judge, measure, overall
+from inferdock.evaluation.verdict import judge, measure, overall
 from tests.support.evaluation_values import outcome
 
 TEXTS = Texts()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError, RegistryError, ResourceError, UnreachableError
+from inferdock.domain.verdict import Verdict
 from inferdock.release.analysis import judge
 from inferdock.release.events import Begun, Done, Turned, Way
 from inferdock.release.figures import Counts, Histogram, since
-from inferdock.release.gate import Verdict
 from inferdock.release.journal import Journals
 from inferdock.release.machine import OVER, State, Trigger
 from inferdock.release.mailbox import Wish

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from inferdock.domain.errors import ConflictError, ResourceError
+from inferdock.domain.verdict import Verdict
 from inferdock.release.driver import Observed, Running
 from inferdock.release.figures import Counts, Histogram
-from inferdock.release.gate import Context, Finding, Verdict
+from inferdock.release.gate import Context, Finding
 from inferdock.release.journal import By
 from inferdock.release.steps import Target
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from inferdock.domain.moment import spell
 from inferdock.registry import ledger
 from inferdock.registry.event import Delete, Event, Push
 from inferdock.registry.inspect.facts import Facts
@@ -42,7 +43,7 @@ def manifest_of(files: Mapping[str, bytes], name: str = "demo", version: str = "
         name=name,
         version=version,
         content=Content(files=tuple(entry_of(*item) for item in files.items()), facts=Facts(architecture="Tiny")),
-        provenance=Provenance(pushed_at=ledger.spell(NOW), pushed_by="ada", source="a test"),
+        provenance=Provenance(pushed_at=spell(NOW), pushed_by="ada", source="a test"),
     )
 
 

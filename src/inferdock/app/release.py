@@ -22,6 +22,7 @@ from inferdock.app.registry import open_registry
 from inferdock.app.release_gates import DigestGate, HealthGate, QualityGate, SmokeGate
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import ConfigError, RegistryError, UnreachableError
+from inferdock.domain.moment import spell
 from inferdock.evaluation.html import page
 from inferdock.evaluation.limits import Rules as QualityRules
 from inferdock.evaluation.report import Report
@@ -35,7 +36,7 @@ from inferdock.release.desk import Desk
 from inferdock.release.driver import Observed
 from inferdock.release.drivers.local import LocalDriver, LocalMeter, control_session
 from inferdock.release.gate import DIGESTS, Gate
-from inferdock.release.journal import By, Journal, Journals, spell
+from inferdock.release.journal import By, Journal, Journals
 from inferdock.release.lease import FileLease
 from inferdock.release.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Listener, Runner

@@ -16,17 +16,17 @@ from typing import Any, Final
 import aiohttp
 
 from inferdock.domain.errors import ConfigError, IntegrityError, RegistryError, UnreachableError
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.client import Endpoint
 from inferdock.evaluation.evaluate import How, evaluate
 from inferdock.evaluation.limits import Rules
 from inferdock.evaluation.report import Report, spell_finding
 from inferdock.evaluation.tasks import TaskSet
-from inferdock.evaluation.verdict import Verdict as Quality
 from inferdock.registry.names import Reference
 from inferdock.registry.progress import Silent
 from inferdock.registry.registry import Registry
 from inferdock.registry.verify import verify
-from inferdock.release.gate import Context, Finding, Verdict
+from inferdock.release.gate import Context, Finding
 from inferdock.release.steps import Target
 
 REQUEST_S: Final = 120.0
@@ -34,11 +34,6 @@ MAX_TOKENS: Final = 16
 QUESTION: Final = "What is Inferdock?"
 SCHEMA: Final = {"type": "string", "enum": ["ready", "not ready"]}
 """A choice, not an object: between the parts of an object a small model may write blanks without end."""
-_VERDICTS: Final = {
-    Quality.PASS: Verdict.PASS,
-    Quality.FAIL: Verdict.FAIL,
-    Quality.INCONCLUSIVE: Verdict.INCONCLUSIVE,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,4 +227,4 @@ class QualityGate:
             "examples": document.get("examples", [])[:3],
             "report": await asyncio.to_thread(self.keep, context.release, report),
         }
-        return Finding(verdict=_VERDICTS[report.verdict], reason=reason, evidence=evidence)
+        return Finding(verdict=report.verdict, reason=reason, evidence=evidence)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from inferdock.cache.compare import Outcome
-from inferdock.cache.interval import CONFIDENT_Z, Interval, wilson
+from inferdock.domain.interval import CONFIDENT_Z, Interval, wilson
 
 SizeClass = Literal["<1k", "1k-10k", ">10k"]
 SIZE_CLASSES: Final[tuple[SizeClass, ...]] = ("<1k", "1k-10k", ">10k")

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from inferdock.cli.output import note, output_option, print_json, printable
 from inferdock.domain.errors import CheckFailedError, InconclusiveError, ResourceError
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import Drawing
 from inferdock.evaluation.client import parse_endpoint
 from inferdock.evaluation.evaluate import How, evaluate
@@ -24,7 +25,6 @@ from inferdock.evaluation.html import page
 from inferdock.evaluation.limits import DEFAULTS, Rules, rules
 from inferdock.evaluation.report import Example, Report, measure_cells, spell_finding
 from inferdock.evaluation.tasks import DEMO, TaskSet, read_tasks
-from inferdock.evaluation.verdict import Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 _EXAMPLES_SHOWN = 3

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final
 
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import METHOD
 from inferdock.evaluation.report import Example, Report, Side, changed_words, measure_cells, spell_finding
-from inferdock.evaluation.verdict import Finding, Verdict
+from inferdock.evaluation.verdict import Finding
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import METHOD, Drawing, Estimate
 from inferdock.evaluation.metrics import METRICS, Outcome, Scoring, passes
-from inferdock.evaluation.verdict import Finding, Measure, Verdict
+from inferdock.evaluation.verdict import Finding, Measure
 
 SCHEMA: Final = "inferdock.evaluation/1"
 EXAMPLES: Final = 20

@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import Drawing, Estimate, Row, estimates
 from inferdock.evaluation.limits import Limit, Rules, for_groups
 from inferdock.evaluation.metrics import METRICS, Metric, Outcome, Scoring
 
 _WORTH_SAYING: Final = 1_000_000
 """Tasks that nobody has: a larger number is not told."""
-
-
-class Verdict(StrEnum):
-    """Pass, fail, or: these tasks do not tell."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

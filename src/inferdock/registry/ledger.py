@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError
+from inferdock.domain.moment import spell
 from inferdock.registry.event import NO_EVENT, Alias, Delete, Event, Move, Push, digest_of
 from inferdock.registry.manifest import MAX_LINE, is_text
 from inferdock.registry.names import CHAMPION, PREVIOUS, Version
@@ -222,8 +223,3 @@ def _next(state: State, change: Push | Alias | Delete, by: By) -> Event:
         previous=state.head,
         change=change,
     )
-
-
-def spell(moment: datetime) -> str:
-    """A time as manifests and events spell it: UTC with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from inferdock.domain.errors import ConfigError, IntegrityError, ModelError
+from inferdock.domain.moment import PATTERN
 from inferdock.registry.canonical import canonical, digest
 from inferdock.registry.inspect.facts import Facts
 from inferdock.registry.inspect.folder import Permissions
@@ -27,7 +28,7 @@ MAX_MANIFEST_BYTES: Final = 64 * 1024 * 1024
 MAX_FILES: Final = 100_000
 
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Moment = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
+Moment = Annotated[str, Meta(pattern=PATTERN)]
 """UTC with milliseconds, of fixed width: the order of the texts is that of the times."""
 MAX_LINE: Final = 4096
 """Characters of a text that a person gives."""

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Final
 
 from inferdock.domain.errors import ConflictError, IntegrityError, ModelError
+from inferdock.domain.moment import spell
 from inferdock.registry import ledger
 from inferdock.registry.event import Event, Push
 from inferdock.registry.hashing import file_sha256
@@ -129,7 +130,7 @@ def _manifest(registry: Registry, request: Request, inspection: Inspection, prog
             permissions=inspection.needed,
         ),
         provenance=Provenance(
-            pushed_at=ledger.spell(by.now),
+            pushed_at=spell(by.now),
             pushed_by=by.actor,
             source=request.source or request.folder.resolve().name,
             labels=dict(request.labels),

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Final
 
-from inferdock.cache.interval import wilson
+from inferdock.domain.interval import wilson
+from inferdock.domain.verdict import Verdict
 from inferdock.release.figures import Counts, Histogram
-from inferdock.release.gate import Finding, Verdict
+from inferdock.release.gate import Finding
 from inferdock.release.steps import Limits
 
 STRICT_LOOK: Final = 20

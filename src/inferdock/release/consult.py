@@ -16,9 +16,10 @@ from inferdock.domain.errors import (
     IntegrityError,
     ModelError,
 )
+from inferdock.domain.verdict import Verdict
 from inferdock.release.clock import Clock
 from inferdock.release.driver import Driver
-from inferdock.release.gate import DIGESTS, SLO, Context, Finding, Gate, Verdict
+from inferdock.release.gate import DIGESTS, SLO, Context, Finding, Gate
 from inferdock.release.plan import Plan
 from inferdock.release.steps import Check
 from inferdock.release.steps import Gate as GateStep

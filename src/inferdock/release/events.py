@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from inferdock.domain.moment import PATTERN
+from inferdock.domain.verdict import Verdict
 from inferdock.release.figures import Counts
-from inferdock.release.gate import Verdict
 from inferdock.release.machine import Trigger
 from inferdock.release.plan import MAX_STEPS, Plan
 from inferdock.release.steps import Seconds, Text, Word
@@ -22,7 +23,7 @@ CROWDED: Final = 8_000
 """From so many events on a release is no longer paused and resumed, so that there is room to end it."""
 
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Moment = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")]
+Moment = Annotated[str, Meta(pattern=PATTERN)]
 """UTC with milliseconds, as the registry's histories spell it."""
 Person = Annotated[str, Meta(max_length=500)]
 RequestId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final, Protocol
 
+from inferdock.domain.verdict import Verdict
 from inferdock.release.steps import Target
 
 SLO: Final = "slo"
 """The gate that judges live figures; the runner has it itself (`analysis`)."""
 DIGESTS: Final = "digests"
 """The gate behind the step ``check``."""
-
-
-class Verdict(StrEnum):
-    """What a gate says."""
-
-    PASS = "pass"
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

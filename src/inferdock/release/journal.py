@@ -17,13 +17,14 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError, ResourceError
+from inferdock.domain.moment import spell
 from inferdock.release.events import MAX_EVENTS, NO_EVENT, Entry, Event, Planned
 from inferdock.release.plan import ID, Plan
 from inferdock.release.progress import Progress, after, fold
@@ -341,16 +342,6 @@ def _told(path: Path) -> Iterator[None]:
         full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
         cure = "Make room on the disk, then resume." if full else "Check its owner and permissions."
         raise ResourceError(f"{path} cannot be used: {exc.strerror or exc}.", cure=cure) from exc
-
-
-def spell(moment: datetime) -> str:
-    """A time as journals spell it: UTC with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
-def unspell(text: str) -> datetime:
-    """The time that :func:`spell` wrote."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
 def clean(text: str, limit: int) -> str:

@@ -10,15 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inferdock.domain.errors import ConflictError, InferdockError
+from inferdock.domain.moment import unspell
+from inferdock.domain.verdict import Verdict
 from inferdock.release.catalog import Catalog
 from inferdock.release.clock import Clock
 from inferdock.release.consult import Consult, keepable
 from inferdock.release.driver import Driver
 from inferdock.release.events import Begun, Done, Entry, Event, Judged, Marked, Refused, Taken, Turned, Way
 from inferdock.release.figures import Counts, Meter
-from inferdock.release.gate import DIGESTS, SLO, Gate, Verdict
+from inferdock.release.gate import DIGESTS, SLO, Gate
 from inferdock.release.hands import Hands
-from inferdock.release.journal import MAX_TEXT, By, Journal, clean, unspell
+from inferdock.release.journal import MAX_TEXT, By, Journal, clean
 from inferdock.release.lease import Lease
 from inferdock.release.machine import RESTING, State, Trigger
 from inferdock.release.mailbox import Mailbox, Request, Wish, trigger_of

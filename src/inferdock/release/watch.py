@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from inferdock.domain.errors import InferdockError, UnreachableError
+from inferdock.domain.verdict import Verdict
 from inferdock.release.analysis import STRICT_LOOK, judge
 from inferdock.release.clock import Clock
 from inferdock.release.driver import Driver
 from inferdock.release.figures import NOTHING, Counts, Meter, since
-from inferdock.release.gate import Finding, Verdict
+from inferdock.release.gate import Finding
 from inferdock.release.plan import Plan
 from inferdock.release.steps import Bake, Hold
 

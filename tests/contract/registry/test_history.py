@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from inferdock.domain.moment import spell
 from inferdock.registry import ledger
 from inferdock.registry.event import NO_EVENT, Alias, Event, Move, digest_of
 from inferdock.registry.store import Store
@@ -19,7 +20,7 @@ def event(name: str = "demo", seq: int = 1, previous: str = NO_EVENT, actor: str
     return Event(
         name=name,
         seq=seq,
-        time=ledger.spell(NOW),
+        time=spell(NOW),
         actor=actor,
         reason="",
         previous=previous,

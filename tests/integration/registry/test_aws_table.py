@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError, UnreachableError
+from inferdock.domain.moment import spell
 from inferdock.registry import ledger
 from inferdock.registry.aws.store import AwsStore
 from inferdock.registry.manifest import Engine, encode, make
@@ -89,7 +90,7 @@ def test_a_record_says_what_a_person_looks_for(bench: Bench, folder: Path) -> No
     assert record["size_bytes"] == {"N": str(manifest.size_bytes)}
     assert record["files"] == {"N": "2"}
     assert record["created_by"] == {"S": "ada"}
-    assert record["created_at"] == {"S": ledger.spell(BY.now)}
+    assert record["created_at"] == {"S": spell(BY.now)}
     assert record["location"]["S"] == f"{bench.store.location}/models/demo/v1.10.0/"
     assert "docker_image" not in record
 

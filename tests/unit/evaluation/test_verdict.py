@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.answers import Answer
 from inferdock.evaluation.bootstrap import Drawing
 from inferdock.evaluation.limits import rules
 from inferdock.evaluation.texts import Texts
-from inferdock.evaluation.verdict import Finding, Verdict, judge, measure, overall
+from inferdock.evaluation.verdict import Finding, judge, measure, overall
 from tests.support.evaluation_values import RIGHT, outcome, task
 
 TEXTS = Texts()

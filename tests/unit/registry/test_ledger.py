@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError
+from inferdock.domain.moment import spell
 from inferdock.registry import ledger
 from inferdock.registry.event import Event, Push, decode, encode
 from inferdock.registry.ledger import UNSET, By, State, fold
@@ -128,7 +129,7 @@ def test_a_history_says_what_was_live_at_a_time() -> None:
     story.move("champion", "2.0.0", minutes=30)
 
     def live(minutes: int) -> str | None:
-        return fold("m", story.events, until=ledger.spell(START + timedelta(minutes=minutes))).aliases.get("champion")
+        return fold("m", story.events, until=spell(START + timedelta(minutes=minutes))).aliases.get("champion")
 
     assert [live(m) for m in (-1, 5, 10, 29, 30, 99)] == [None, None, "1.0.0", "1.0.0", "2.0.0", "2.0.0"]
 

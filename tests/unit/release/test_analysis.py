@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from inferdock.domain.verdict import Verdict
 from inferdock.release.analysis import STRICT_LOOK, judge, needed
 from inferdock.release.figures import NOTHING, Counts, Histogram, histogram, since
-from inferdock.release.gate import Verdict
 from inferdock.release.steps import Limits
 
 BOUNDS = (0.1, 0.2, 0.5, 1.0)

@@ -13,10 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError, ResourceError
+from inferdock.domain.moment import spell, unspell
+from inferdock.domain.verdict import Verdict
 from inferdock.release import journal as module
 from inferdock.release.events import Begun, Done, Entry, Judged, Planned, Taken, Turned, Way
-from inferdock.release.gate import Verdict
-from inferdock.release.journal import By, Journal, Journals, spell, unspell
+from inferdock.release.journal import By, Journal, Journals
 from inferdock.release.machine import State, Trigger
 from tests.support.fake_driver import BY, EPOCH
 from tests.support.releases import plan

@@ -21,7 +21,7 @@ from inferdock.cli.output import printable
 from inferdock.cli.settings_options import config_file_option, load_settings
 from inferdock.config.settings import RegistrySettings
 from inferdock.domain.errors import ConfigError
-from inferdock.registry.ledger import spell
+from inferdock.domain.moment import spell
 from inferdock.registry.model_cache import ModelCache
 from inferdock.registry.registry import Registry
 

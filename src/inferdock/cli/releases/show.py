@@ -14,8 +14,8 @@ from inferdock.cli.models.options import show as print_it
 from inferdock.cli.output import note, output_option, print_json
 from inferdock.cli.releases.options import document, line_of, names_of, place_of, platform_options, settings_of
 from inferdock.domain.errors import IntegrityError
+from inferdock.domain.verdict import Verdict
 from inferdock.release.events import Event, Judged, Planned
-from inferdock.release.gate import Verdict
 from inferdock.release.machine import State
 from inferdock.release.plan import Kind
 from inferdock.release.plan_text import say

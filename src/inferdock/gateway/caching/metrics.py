@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from inferdock.cache.entry import StoredAnswer
-from inferdock.cache.interval import wilson
+from inferdock.domain.interval import wilson
 from inferdock.telemetry import names
 from inferdock.telemetry.instruments import Counter, Gauge, Histogram, Instrument
 

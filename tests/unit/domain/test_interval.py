@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from inferdock.cache.interval import wilson
+from inferdock.domain.interval import wilson
 
 
 @pytest.mark.parametrize(
