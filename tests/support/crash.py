@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 CHANGES: Final = (
@@ -38,25 +39,32 @@ def deaths(work: Callable[[], object], prepare: Callable[[], object]) -> Iterato
     step = 1
     while True:
         prepare()
-        if not _dies(work, step):
+        if not dies(work, partial(_arm, step), at=step):
             return
         yield step
         step += 1
 
 
-def _dies(work: Callable[[], object], step: int) -> bool:
+def dies(work: Callable[[], object], arm: Callable[[], None], *, at: int) -> bool:
+    """Do the work in a fork that was armed; whether it was killed.
+
+    Args:
+        work: must succeed where it is not killed.
+        arm: sees to it, in the fork, that the process kills itself at some step.
+        at: that step, for the message.
+    """
     child = os.fork()
     if child == 0:
         failure = 1
         try:
-            _arm(step)
+            arm()
             work()
             failure = 0
         finally:
             os._exit(failure)
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the work failed at step {step}"
+    assert killed or status == 0, f"the work failed by itself before step {at}"
     return killed
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import importlib
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from inferdock.config.extras import load_extra
 from inferdock.config.folders import default_cache_dir, default_data_dir
 from inferdock.config.settings import RegistrySettings
 from inferdock.domain.errors import ConfigError
@@ -74,15 +74,8 @@ def open_cache(settings: RegistrySettings, environment: Mapping[str, str]) -> Mo
 
 
 def _load(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.startswith("inferdock"):
-            raise
-        raise ConfigError(
-            f"This registry needs the Python package {exc.name.partition('.')[0]}, which is not installed.",
-            cure="Run: pip install 'inferdock[registry]'",
-        ) from exc
+    sentence = "This registry needs the Python package {package}, which is not installed."
+    return load_extra(module, extra="registry", sentence=sentence)
 
 
 def _user() -> str:

@@ -20,7 +20,6 @@ Without a trace (None) the client's ``traceparent`` and ``tracestate`` go to the
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from random import Random
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from inferdock.domain.errors import ConfigError
+from inferdock.config.extras import load_extra
 
 if TYPE_CHECKING:  # gateway workers do without the settings' library
     from inferdock.config.settings import TracingSettings
@@ -228,14 +227,7 @@ def make_tracing(settings: TracingSettings, *, tell: Callable[[str, str], None] 
     """
     if not settings.enabled:
         return NoTracing()
-    try:
-        otel = importlib.import_module("inferdock.telemetry.otel")
-    except ModuleNotFoundError as exc:
-        if exc.name is None or exc.name.startswith("inferdock"):
-            raise
-        raise ConfigError(
-            f"`tracing.enabled` is on, but the Python package {exc.name.partition('.')[0]} is not installed.",
-            cure="Run: pip install 'inferdock[otel]'",
-        ) from exc
+    sentence = "`tracing.enabled` is on, but the Python package {package} is not installed."
+    otel = load_extra("inferdock.telemetry.otel", extra="otel", sentence=sentence)
     made: Tracing = otel.make(settings, tell=tell)
     return made

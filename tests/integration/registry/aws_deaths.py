@@ -19,6 +19,7 @@ from inferdock.registry.aws.store import AwsStore
 from inferdock.registry.manifest import Manifest
 from inferdock.registry.paths import MANIFEST
 from tests.support.aws import TABLE, aws_clients, aws_settings, expire_claims, items_of, make_place, raw
+from tests.support.crash import dies
 from tests.support.registry_values import delete, manifest_of, push, read, versions, write
 
 PART = 5 * 1024 * 1024
@@ -39,21 +40,7 @@ class Bench:
 
     def killed_at(self, step: int, work: Callable[[], None]) -> bool:
         """Do ``work`` in a child that dies before its ``step``-th request; whether it did."""
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                self._arm(step)
-                work()
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status):
-            assert os.WTERMSIG(status) == signal.SIGKILL
-            return True
-        assert os.waitstatus_to_exitcode(status) == 0, f"it failed by itself before step {step}"
-        return False
+        return dies(work, lambda: self._arm(step), at=step)
 
     def _arm(self, step: int) -> None:
         count = 0

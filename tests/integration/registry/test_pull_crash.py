@@ -25,6 +25,7 @@ from inferdock.registry.paths import MANIFEST
 from inferdock.registry.progress import Silent
 from inferdock.registry.pull import pull_to, verify_folder
 from inferdock.registry.store import Store
+from tests.support.crash import dies
 from tests.support.stored_versions import CHUNK, FILES, never, read_folder, stored
 
 STEPS = ("open", "pwrite", "ftruncate", "fchmod", "rename", "mkdir", "symlink", "unlink", "rmdir", "write")
@@ -64,25 +65,6 @@ def check_folder(manifest: Manifest, place: Path, ended: bool) -> None:
     assert not ended or read_folder(place) == FILES
 
 
-def killed_at(step: int, work: Callable[[], None]) -> bool:
-    """Run ``work`` in a child that dies before its ``step``-th call; whether it died."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            _arm(step)
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.waitstatus_to_exitcode(status) == 0, f"the pull failed by itself before step {step}"
-    return False
-
-
 def _arm(step: int) -> None:
     count = 0
 
@@ -114,7 +96,7 @@ def drive(pull: Pull, check: Check, *, with_old: bool) -> int:
         place = Path(tempfile.mkdtemp(prefix="pull"))
         try:
             prepared(place, with_old=with_old)
-            died = killed_at(step, lambda place=place: pull(store, manifest, place))  # type: ignore[misc]
+            died = dies(partial(pull, store, manifest, place), partial(_arm, step), at=step)
             check(manifest, place, not died)
             pull(store, manifest, place)
             check(manifest, place, True)
@@ -136,7 +118,7 @@ def drive_repair() -> int:
                 if blob.is_file() and blob.stat().st_size > CHUNK:
                     blob.chmod(0o644)
                     blob.write_bytes(bytes(blob.stat().st_size))
-            died = killed_at(step, lambda place=place: into_cache(store, manifest, place))  # type: ignore[misc]
+            died = dies(partial(into_cache, store, manifest, place), partial(_arm, step), at=step)
             into_cache(store, manifest, place)
             check_cache(manifest, place, True)
         finally:
