@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -69,11 +70,11 @@ class Load(threading.Thread):
 class Place:
     """A registry with two versions, and a platform of simulated replicas that serves the first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.config = folder / "inferdock.yaml"
         registry = {"url": str(folder / "registry"), "cache_dir": str(folder / "cache")}
-        self.config.write_text(json.dumps({"registry": registry, "state_dir": str(folder / "up")}))
+        self.config.write_text(json.dumps({"registry": registry, "state_dir": str(folder / "up"), **settings}))
         model = write_model(folder / "model")
         self.must("model", "push", str(model), "--name", "m", "--version", "1.0.0", "--alias", "champion")
         self.must("model", "push", str(model), "--name", "m", "--version", "1.1.0", "--engine-arg=--seed=1")
@@ -94,11 +95,25 @@ class Place:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def script(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """``scripts/rollback.sh``, as it is called from elsewhere."""
+        left_out = ("INFERDOCK_", "MODEL_NAME", "NAMESPACE")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
+        command = [str(Path(__file__).resolve().parents[2] / "scripts" / "rollback.sh"), *words]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=200)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every event of the last release."""
+        found: list[dict[str, Any]] = json.loads(
+            self.must("release", "history", str(self.status()["id"]), "-o", "json")
+        )
+        return found
+
     def champion(self) -> str:
         return self.must("model", "alias", "m", "champion").strip()
 
-    def status(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.must("release", "status", "-o", "json"))
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.must("release", "status", "-o", "json"))
         return found
 
 
@@ -171,6 +186,48 @@ def test_a_version_with_a_flipped_byte_is_stopped_before_anything_starts(place: 
     assert "config.json" in done.stderr
     assert (place.champion(), place.status()["state"]) == ("1.0.0", "aborted")
     assert len(place.platform.state["replicas"]) == 1
+
+
+def test_copies_of_requests_are_judged_before_the_canary_gets_any(place: Place, load: Load) -> None:
+    words = ("--shadow", "0.5", "--shadow-hold", "1", "--weights", "100", "--bake", "1")
+    done = place.run("release", "start", "m@1.1.0", *QUICK, *UNTIMED, *words)
+    assert done.returncode == 0, done.stderr
+    judged = {verdict["gate"]: verdict for verdict in place.status()["verdicts"]}
+    assert judged["shadow"]["verdict"] == "pass"
+    assert judged["shadow"]["evidence"]["copies"]["answered"] >= 10
+    assert [verdict["gate"] for verdict in place.status()["verdicts"]].index("shadow") == 2
+    load.end()
+    assert load.failures == []
+
+
+def test_copies_that_tell_too_little_pause_it_and_end_with_the_way_back(place: Place) -> None:
+    words = ("--shadow", "0.5", "--shadow-hold", "1", "--hold-limit", "3", "--hold", "1", "--gates", "health")
+    done = place.run("release", "start", "m@1.1.0", *words)
+    assert done.returncode == 12, done.stderr
+    assert "shadow" in done.stderr
+    assert place.run("release", "abort").returncode == 0
+    steps = [event["entry"].get("step") for event in place.history() if event["entry"].get("way") == "back"]
+    assert max(steps) == 4  # one more than without copies
+    assert place.champion() == "1.0.0"
+
+
+def test_the_script_takes_a_version_back_and_fails_as_the_command_does(place: Place, load: Load) -> None:
+    words = ("release", "start", "m@1.1.0", *QUICK, *UNTIMED, "--weights", "100", "--bake", "600")
+    runner = subprocess.Popen(
+        place.command(*words), cwd=place.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: bool(place.must("release", "history").strip()))
+    wait_for(lambda: place.status()["state"] == "baking")
+    back = place.script("1.0.0", "--reason", "worse")
+    assert back.returncode == 0, back.stderr
+    assert "All traffic was back" in back.stderr
+    assert runner.wait(60) == 8
+    assert (place.champion(), place.status()["state"]) == ("1.0.0", "rolled_back")
+    assert place.status()["flip_seconds"] < 5
+    assert place.script("9.9.9").returncode == 9
+    assert place.script("m@1.0.0").returncode == 3  # it serves already
+    load.end()
+    assert load.failures == []
 
 
 def test_without_traffic_a_canary_pauses_and_can_be_aborted(place: Place) -> None:

@@ -38,7 +38,7 @@ class Spoiling(World):
 def bench(folder: Path, case: str) -> Bench:
     """What a process finds when it starts."""
     kind = Spoiling if case == "bake" else World
-    world = kind(path=folder / "world.json", room=2 if case == "replace" else 1000)
+    world = kind(path=folder / "world.json", fits=2 if case == "replace" else 1000)
     if case == "worse":
         world.errors = {NEW.revision: 0.5}
     made = Bench(folder, world.load())
@@ -72,7 +72,7 @@ async def take_over(folder: Path, case: str) -> Progress:
     try:
         return await late.command(Wish.RESUME)
     except RegistryError:
-        progress = late.journals.progress("r1") if late.journals.ids() else None
+        progress = late.look()
         if progress is not None:
             return progress
         return await late.desk().start(drafted(planned(case)), BY)
@@ -116,7 +116,7 @@ def test_a_command_that_was_taken_before_the_crash_is_not_followed_twice(tmp_pat
     asyncio.run(made.start())
     wish = request(Wish.ABORT, made.world, 5)
     asyncio.run(made.desk().command("r1", wish))
-    made.desk().mailbox("r1").post(wish)
+    asyncio.run(made.mailbox("r1").post(wish))
     progress = asyncio.run(made.desk().command("r1", wish))
     assert progress.state is State.ABORTED
-    assert made.desk().mailbox("r1").waiting() == []
+    assert asyncio.run(made.mailbox("r1").waiting()) == []

@@ -22,7 +22,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def _until_it_runs(bench: Bench) -> None:
-    while not bench.journals.ids() or bench.journals.progress("r1").next < 3:
+    while (progress := bench.look()) is None or progress.next < 3:
         await asyncio.sleep(0)
 
 
@@ -50,7 +50,7 @@ async def test_a_runner_that_does_not_answer_is_named_and_the_command_is_taken_b
     await stuck.acquire("ada, process 7")
     with pytest.raises(UnreachableError, match="ada, process 7"):
         await bench.command(Wish.ABORT)
-    assert bench.desk().mailbox("r1").waiting() == []
+    assert await bench.mailbox("r1").waiting() == []
     await stuck.release()
     assert (await bench.command(Wish.ABORT)).state is State.ABORTED
 
@@ -74,7 +74,7 @@ async def test_a_release_promoted_by_hand_names_who_did_it_and_what_was_left_out
     await bench.start()
     progress = await bench.command(Wish.PROMOTE)
     assert progress.state is State.COMPLETED
-    events = bench.journals.events("r1")
+    events = await bench.journals.events("r1")
     promoted = progress.answered[f"{1:032x}"]
     assert (promoted.actor, promoted.origin) == ("bob", "elsewhere")
     assert any(getattr(event.entry, "note", "") == "left out: promoted by hand" for event in events)

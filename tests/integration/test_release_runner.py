@@ -120,7 +120,7 @@ async def test_a_new_revision_that_loses_its_replicas_during_the_bake_is_rolled_
 
 
 async def test_without_room_for_both_the_old_fleet_gives_way_and_never_all_of_it(bench: Bench) -> None:
-    bench.world.room = 2
+    bench.world.fits = 2
     progress = await bench.start(plan(spare=0))
     assert progress.state is State.COMPLETED, progress.outcome
     assert bench.world.broken_laws == []
@@ -129,7 +129,7 @@ async def test_without_room_for_both_the_old_fleet_gives_way_and_never_all_of_it
 
 
 async def test_an_abort_without_room_gives_the_old_fleet_its_replicas_back(bench: Bench) -> None:
-    bench.world.room = 2
+    bench.world.fits = 2
     bench.world.errors = {NEW.revision: 0.5}
     progress = await bench.start(plan(spare=0))
     assert progress.state is State.ABORTED
@@ -140,7 +140,7 @@ async def test_an_abort_without_room_gives_the_old_fleet_its_replicas_back(bench
 @pytest.mark.parametrize("errors", [0.0, 0.5], ids=["good", "bad"])
 async def test_with_room_for_one_and_a_gap_allowed_the_release_ends_either_way(bench: Bench, errors: float) -> None:
     world = bench.world
-    world.room, world.gap, world.errors = 1, True, {NEW.revision: errors}
+    world.fits, world.gap, world.errors = 1, True, {NEW.revision: errors}
     one = plan(stable=replace(OLD, replicas=1), to=replace(NEW, replicas=1), spare=0, allow_gap=True)
     progress = await bench.start(one)
     assert progress.state is (State.ABORTED if errors else State.COMPLETED), progress.outcome
@@ -227,7 +227,7 @@ async def test_a_command_reaches_the_runner_that_is_at_work(bench: Bench, wish: 
         reached = {"start": True, "canary": NEW.revision in world.weights, "bake": world.champion_is == "m@1.1.0"}
         if reached[at] and not posted:
             posted.append(wish)
-            bench.desk().mailbox("r1").post(request(wish, world, 7, reason="because"))
+            bench.mailbox("r1").put(request(wish, world, 7, reason="because"))
 
     world.passing = post
     progress = await bench.start()
@@ -244,7 +244,7 @@ async def test_what_cannot_be_done_now_is_refused_and_the_release_goes_on(bench:
     def post() -> None:
         if world.champion_is == "m@1.1.0" and not posted:
             posted.append(1)
-            bench.desk().mailbox("r1").post(request(Wish.PAUSE, world, 7))
+            bench.mailbox("r1").put(request(Wish.PAUSE, world, 7))
 
     world.passing = post
     progress = await bench.start()
@@ -315,7 +315,7 @@ async def test_resuming_brings_back_what_a_restarted_platform_lost(bench: Bench)
 
 async def test_a_pause_in_a_gap_can_be_resumed(bench: Bench) -> None:
     world = bench.world
-    world.room, world.gap = 1, True
+    world.fits, world.gap = 1, True
     bench.gates["smoke"] = FakeGate(world, Verdict.INCONCLUSIVE, Verdict.PASS)
     one = plan(stable=replace(OLD, replicas=1), to=replace(NEW, replicas=1), spare=0, allow_gap=True)
     assert (await bench.start(one)).state is State.PAUSED
@@ -324,7 +324,7 @@ async def test_a_pause_in_a_gap_can_be_resumed(bench: Bench) -> None:
 
 async def test_a_fleet_that_is_not_whole_is_not_made_smaller(bench: Bench) -> None:
     world = bench.world
-    world.room = 2
+    world.fits = 2
     ready: list[int] = []
     world.hook = lambda what: ready.append(world.ready(OLD.revision)) if what.startswith("scale") else None
     world.serve(OLD)

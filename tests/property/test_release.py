@@ -18,7 +18,7 @@ from inferdock.domain.verdict import Verdict
 from inferdock.release.analysis import judge
 from inferdock.release.events import Begun, Done, Turned, Way
 from inferdock.release.figures import Counts, Histogram, since
-from inferdock.release.journal import Journals
+from inferdock.release.file_journal import FileJournals
 from inferdock.release.machine import OVER, State, Trigger
 from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Mode, Plan, way_back
@@ -80,8 +80,8 @@ class Fate:
             case "wish":
                 self._wishes += 1
                 wish = request(Wish(detail), world, self._wishes)
-                for release in self._bench.journals.ids():
-                    self._bench.desk().mailbox(release).post(wish)
+                for release in self._bench.ids:
+                    self._bench.mailbox(release).put(wish)
             case _:
                 world.errors = {NEW.revision: {"spoil": 0.5, "sour": 0.03}.get(name, 0.0)}
                 world.rate = 0.1 if name == "slow" else 20.0
@@ -110,14 +110,14 @@ async def live(bench: Bench, wanted: Plan, fate: Fate) -> Progress:
         if number == 130:
             fate.over()
         try:
-            if not bench.journals.ids():
+            if not bench.ids:
                 await bench.desk().start(drafted(wanted), BY)
             else:
-                await bench.command(Wish.RESUME, number, release=bench.journals.ids()[0])
+                await bench.command(Wish.RESUME, number, release=bench.ids[0])
         except (CrashError, ConflictError, RegistryError):
             pass
-        if bench.journals.ids():
-            progress = bench.journals.progress(bench.journals.ids()[0])
+        if bench.ids:
+            progress = await bench.journals.progress(bench.ids[0])
             if progress.state in OVER:
                 return progress
         await _rest(bench.world)
@@ -135,7 +135,7 @@ def test_whatever_happens_to_a_release_something_serves_and_it_ends(
     story: list[tuple[float, str]], room: int | None, gate: Verdict
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), World(room=room or 1000))
+        bench = Bench(Path(folder), World(fits=room or 1000))
         bench.gates["smoke"] = FakeGate(bench.world, gate, Verdict.PASS)
         bench.world.serve(OLD)
         fate = Fate(bench, story)
@@ -159,7 +159,7 @@ def test_whatever_happens_to_a_release_something_serves_and_it_ends(
 @given(story=STORY)
 def test_whatever_happens_to_a_release_with_a_gap_it_ends(story: list[tuple[float, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), World(room=1, gap=True))
+        bench = Bench(Path(folder), World(fits=1, gap=True))
         old, new = replace(OLD, replicas=1), replace(NEW, replicas=1)
         bench.world.serve(old)
         fate = Fate(bench, story)
@@ -177,7 +177,7 @@ def test_whatever_happens_to_a_rollback_something_serves_and_it_ends(
     story: list[tuple[float, str]], warm: bool, room: int | None
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), World(room=(room or 1000) + (2 if warm else 0)))
+        bench = Bench(Path(folder), World(fits=(room or 1000) + (2 if warm else 0)))
         if warm:
             bench.world.serve(OLD)
         bench.world.serve(NEW)
@@ -283,21 +283,24 @@ def test_the_way_back_from_any_step_ends_where_it_began(
 @settings(deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_of_a_journal_is_noticed_but_in_its_last_line(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        journals = Journals(Path(folder))
-        world = World()
-        journal = journals.create(plan(), BY, world.now(), reason="why")
-        journal.append(Turned(trigger=Trigger.BEGIN), BY, world.now())
-        journal.append(Begun(way=Way.FORWARD, step=0), BY, world.now())
-        journal.append(Done(way=Way.FORWARD, step=0, seconds=1.5), BY, world.now())
-        journal.close()
-        path = journals.path("r1")
-        good = path.read_bytes()
-        last = good[:-1].rindex(b"\n") + 1
-        at = data.draw(st.integers(0, last - 1))
-        path.write_bytes(good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :])
-        with pytest.raises(IntegrityError):
-            journals.progress("r1")
+    async def tried() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            journals = FileJournals(Path(folder))
+            world = World()
+            journal = await journals.create(plan(), BY, world.now(), reason="why")
+            await journal.append(Turned(trigger=Trigger.BEGIN), BY, world.now())
+            await journal.append(Begun(way=Way.FORWARD, step=0), BY, world.now())
+            await journal.append(Done(way=Way.FORWARD, step=0, seconds=1.5), BY, world.now())
+            await journal.close()
+            path = journals.path("r1")
+            good = path.read_bytes()
+            last = good[:-1].rindex(b"\n") + 1
+            at = data.draw(st.integers(0, last - 1))
+            path.write_bytes(good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :])
+            with pytest.raises(IntegrityError):
+                await journals.progress("r1")
+
+    asyncio.run(tried())
 
 
 @settings(deadline=None)
@@ -305,24 +308,28 @@ def test_any_changed_byte_of_a_journal_is_noticed_but_in_its_last_line(data: st.
 def test_a_journal_that_is_cut_anywhere_loses_whole_events_from_its_end_and_can_be_written_on(
     data: st.DataObject,
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        journals = Journals(Path(folder))
-        world = World()
-        journal = journals.create(plan(), BY, world.now(), reason="why")
-        first = journals.path("r1").stat().st_size
-        journal.append(Turned(trigger=Trigger.BEGIN), BY, world.now())
-        journal.append(Begun(way=Way.FORWARD, step=0), BY, world.now())
-        journal.close()
-        path = journals.path("r1")
-        good = path.read_bytes()
-        cut = data.draw(st.integers(first, len(good)))
-        path.write_bytes(good[:cut] + b"\0" * data.draw(st.integers(0, 20)))
-        seq = good[:cut].count(b"\n")
-        assert journals.progress("r1").seq == seq
-        again = journals.open("r1")
-        again.append(Turned(trigger={1: Trigger.BEGIN, 2: Trigger.PAUSE, 3: Trigger.FAIL}[seq]), BY, world.now())
-        again.close()
-        assert journals.progress("r1").seq == seq + 1
+    async def tried() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            journals = FileJournals(Path(folder))
+            world = World()
+            journal = await journals.create(plan(), BY, world.now(), reason="why")
+            first = journals.path("r1").stat().st_size
+            await journal.append(Turned(trigger=Trigger.BEGIN), BY, world.now())
+            await journal.append(Begun(way=Way.FORWARD, step=0), BY, world.now())
+            await journal.close()
+            path = journals.path("r1")
+            good = path.read_bytes()
+            cut = data.draw(st.integers(first, len(good)))
+            path.write_bytes(good[:cut] + b"\0" * data.draw(st.integers(0, 20)))
+            seq = good[:cut].count(b"\n")
+            assert (await journals.progress("r1")).seq == seq
+            again = await journals.open("r1")
+            trigger = {1: Trigger.BEGIN, 2: Trigger.PAUSE, 3: Trigger.FAIL}[seq]
+            await again.append(Turned(trigger=trigger), BY, world.now())
+            await again.close()
+            assert (await journals.progress("r1")).seq == seq + 1
+
+    asyncio.run(tried())
 
 
 # -- figures -------------------------------------------------------------------------------------------------

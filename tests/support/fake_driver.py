@@ -17,7 +17,7 @@ from typing import Any
 
 from inferdock.domain.errors import ConflictError, ResourceError
 from inferdock.domain.verdict import Verdict
-from inferdock.release.driver import Observed, Running
+from inferdock.release.driver import Observed, Room, Running
 from inferdock.release.figures import Counts, Histogram
 from inferdock.release.gate import Context, Finding
 from inferdock.release.journal import By
@@ -38,7 +38,7 @@ class World:
     """Replicas, weights, a champion, and requests that come in.
 
     Attributes:
-        room: replicas that fit.
+        fits: replicas that there is room for.
         start_s, drain_s: how long those take.
         rate: requests a second.
         errors: share of failed requests, by revision.
@@ -50,7 +50,7 @@ class World:
         path: file that keeps it; None: it is in memory only.
     """
 
-    room: int = 1000
+    fits: int = 1000
     start_s: float = 20.0
     drain_s: float = 5.0
     rate: float = 20.0
@@ -66,12 +66,13 @@ class World:
     ids: int = 0
     fleets: dict[str, dict[str, Any]] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    copies: dict[str, float] = field(default_factory=dict)
     champion_is: str = ""
     moves: list[list[str]] = field(default_factory=list)
     counted: dict[str, list[float]] = field(default_factory=dict)
     broken_laws: list[str] = field(default_factory=list)
     acts: list[str] = field(default_factory=list)
-    KEPT = ("time", "ids", "fleets", "weights", "champion_is", "moves", "counted", "broken_laws", "acts")
+    KEPT = ("time", "ids", "fleets", "weights", "copies", "champion_is", "moves", "counted", "broken_laws", "acts")
 
     # -- the file --------------------------------------------------------------------------------------------
 
@@ -153,15 +154,24 @@ class World:
                 ready=self.ready(revision),
                 problem="it crashes" if revision in self.dead else "",
                 given_up=revision in self.dead,
+                stopping=sum(one["gone_at"] is not None for one in fleet["replicas"]),
             )
             for revision, fleet in self.fleets.items()
         )
         return Observed(revisions=revisions, weights=dict(self.weights))
 
+    async def room(self, target: Target) -> Room:
+        taken = sum(len(fleet["replicas"]) for fleet in self.fleets.values())
+        return Room(replicas=max(0, self.fits - taken), reason="The world is so large.")
+
+    async def mirror(self, revision: str | None, share: float) -> None:
+        with self._act(f"mirror {revision} {share:g}"):
+            self.copies = {revision: share} if revision else {}
+
     async def start(self, target: Target) -> None:
         with self._act(f"start {target.revision} {target.replicas}"):
             missing = target.replicas - self.fleets.get(target.revision, {"wanted": 0})["wanted"]
-            if missing > 0 and sum(len(fleet["replicas"]) for fleet in self.fleets.values()) + missing > self.room:
+            if missing > 0 and sum(len(fleet["replicas"]) for fleet in self.fleets.values()) + missing > self.fits:
                 raise ResourceError("There is no room.")
             ready_at = NEVER if target.revision in self.dead else self.time + self.start_s
             self._grow(target, ready_at=ready_at)

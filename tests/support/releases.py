@@ -9,13 +9,15 @@ from typing import Any
 
 from inferdock.release.desk import Desk, MakePlan
 from inferdock.release.events import Event
+from inferdock.release.file_journal import FileJournals
+from inferdock.release.file_mailbox import FileMailbox
 from inferdock.release.gate import Gate
-from inferdock.release.journal import Journal, Journals
+from inferdock.release.journal import Journal
 from inferdock.release.lease import FileLease
 from inferdock.release.mailbox import Mailbox, Request, Wish
 from inferdock.release.plan import Plan
 from inferdock.release.planner import make_release, make_rollback
-from inferdock.release.progress import Progress
+from inferdock.release.progress import Progress, fold
 from inferdock.release.runner import Listener, Runner
 from inferdock.release.steps import Limits, Rules, Target
 from tests.support.fake_driver import BY, FakeGate, World
@@ -66,8 +68,20 @@ class Bench:
     heard: list[Event] = field(default_factory=list)
 
     @property
-    def journals(self) -> Journals:
-        return Journals(self.folder / "releases")
+    def journals(self) -> FileJournals:
+        return FileJournals(self.folder / "releases")
+
+    def mailbox(self, release: str) -> FileMailbox:
+        return FileMailbox(self.journals.path(release).with_suffix(".requests"))
+
+    @property
+    def ids(self) -> list[str]:
+        """Releases that were begun."""
+        return sorted(path.stem for path in self.journals.folder.glob("*.jsonl"))
+
+    def look(self, release: str = "r1") -> Progress | None:
+        """How far a release is; None before it begins."""
+        return fold(self.journals.look(release)) if self.journals.path(release).exists() else None
 
     def desk(self) -> Desk:
         """As a new process would make it."""
@@ -89,7 +103,14 @@ class Bench:
                 listener=Listener(event=self.heard.append),
             )
 
-        return Desk(journals=self.journals, lease=lease, clock=self.world, make_runner=make, holder="the test")
+        return Desk(
+            journals=self.journals,
+            lease=lease,
+            mailbox=self.mailbox,
+            clock=self.world,
+            make_runner=make,
+            holder="the test",
+        )
 
     async def start(self, wanted: Plan | None = None) -> Progress:
         """Serve the stable revision if nothing does, and run a release."""

@@ -96,12 +96,24 @@ def cluster_access(api_url: str | None, env: Mapping[str, str], folder: Path = S
     """
     if api_url is not None:
         return ClusterAccess(_checked(api_url))
-    host, port = env.get("KUBERNETES_SERVICE_HOST"), env.get("KUBERNETES_SERVICE_PORT")
-    if not host or not port:
+    access = pod_access(env, folder)
+    if access is None:
         raise ConfigError(
             "`gateway.kubernetes.enabled` is on, but this process runs in no Kubernetes pod.",
             cure="Run it in a pod with a service account, or give `gateway.kubernetes.api_url` (`kubectl proxy`).",
         )
+    return access
+
+
+def pod_access(env: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> ClusterAccess | None:
+    """Access as the pod that we run in has it; None outside a pod.
+
+    Raises:
+        ConfigError: the address in the environment is not one.
+    """
+    host, port = env.get("KUBERNETES_SERVICE_HOST"), env.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        return None
     return ClusterAccess(
         _checked(f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"),
         namespace=_own_namespace(folder / "namespace"),

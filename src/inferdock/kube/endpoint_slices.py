@@ -10,7 +10,8 @@ The rules, from the comments of `k8s.io/api/discovery/v1` and of Kubernetes' own
 - A pod with IPv4 and IPv6 stands in a slice of each; it is one replica, reached by IPv4.
 
 Slices carry the labels of their Service, so the model and the revision are written there. Labels take no slash:
-``SliceRules.model_names`` translates them, and annotations of a slice, where somebody makes slices by hand, come first.
+``SliceRules.model_names`` translates them, and annotations of a slice, where somebody makes slices by hand, come first
+(Kubernetes copies a Service's labels to its slices, not its annotations).
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ class SliceRules:
     Attributes:
         port_name: name of the Service's port that the engine listens on; None takes the only TCP port.
         model_names: value of the label to the model name that clients ask for.
+        revision_names: value of the label to the revision, for those whose name no label can hold.
     """
 
     port_name: str | None = None
     model_names: Mapping[str, str] = field(default_factory=dict)
+    revision_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def _names(one: EndpointSlice, rules: SliceRules) -> tuple[str, str]:
     revision = _word(one, REVISION_KEY)
     if not revision.isascii() or " " in revision:
         raise _Unusable(f"has a {REVISION_KEY} that is not ASCII without spaces")
-    return rules.model_names.get(model, model), revision
+    return rules.model_names.get(model, model), rules.revision_names.get(revision, revision)
 
 
 def _candidates(

@@ -10,6 +10,9 @@ all of it lies beyond, and otherwise nobody can tell yet. The intervals:
   linear interpolation inside a bucket.
 - a ratio of two quantiles: the same construction as Newcombe's, on logarithms (MOVER; Zou and Donner 2008).
 
+What clients saw as errors is judged, and with the same limits what they did not see: tries on the revision's replicas
+that failed and were made good elsewhere. Without any such failure the requests say all there is to say.
+
 A limit in seconds that the stable revision breaks as well is no verdict on the new one, but on the platform.
 
 Whoever looks again and again finds something by chance. Look number k is judged at an error of (1 - confidence) divided
@@ -68,7 +71,7 @@ def needed(limits: Limits) -> int:
     uncertainty comes on top, so that more may be needed then.
     """
     shares = [share for share in (limits.error_rate, limits.error_increase) if share is not None]
-    square = _z(limits, 0) ** 2
+    square = width(limits, 0) ** 2
     return max([limits.min_requests, *(math.ceil(square * (1 - share) / share) for share in shares)])
 
 
@@ -81,8 +84,8 @@ def judge(canary: Counts, stable: Counts | None, limits: Limits, *, look: int = 
         limits: the limits.
         look: 0 for the one look at the end; 1, 2, ... for looks on the way.
     """
-    z = _z(limits, look)
-    if canary.requests < limits.min_to_fail:
+    z = width(limits, look)
+    if canary.seen < limits.min_to_fail:
         return _finding(Verdict.INCONCLUSIVE, f"it answered only {canary.requests} requests", [], canary, stable)
     found = list(_alone(canary, stable, limits, z)) + (list(_compared(canary, stable, limits, z)) if stable else [])
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
@@ -118,7 +121,8 @@ def _finding(verdict: Verdict, reason: str, found: list[Measured], canary: Count
 def _alone(canary: Counts, stable: Counts | None, limits: Limits, z: float) -> Iterator[Measured]:
     """Limits that hold for any revision."""
     if limits.error_rate is not None:
-        yield _errors(canary, limits.error_rate, z)
+        for what, (bad, total) in _telling(canary).items():
+            yield _share(f"{what}_rate", bad, total, limits.error_rate, z)
     for name, share, limit in (("ttft_p95_s", _P95, limits.ttft_p95_s), ("tpot_p50_s", _P50, limits.tpot_p50_s)):
         if limit is None:
             continue
@@ -134,27 +138,42 @@ def _alone(canary: Counts, stable: Counts | None, limits: Limits, z: float) -> I
 
 def _compared(canary: Counts, stable: Counts, limits: Limits, z: float) -> Iterator[Measured]:
     """Limits on how the new revision differs from the stable one; none where the stable one had too few requests."""
-    if limits.error_increase is not None and stable.requests >= limits.min_requests:
-        yield _increase(canary, stable, limits.error_increase, z)
+    if limits.error_increase is not None:
+        other = _shares(stable)
+        for what, mine in _telling(canary).items():
+            if other[what][1] >= limits.min_requests:
+                yield _increase(f"{what}_increase", mine, other[what], limits.error_increase, z)
     for name, share, limit in (("ttft_ratio", _P95, limits.ttft_ratio), ("tpot_ratio", _P50, limits.tpot_ratio)):
-        mine, other = _histogram(canary, name), _histogram(stable, name)
-        if limit is None or other.total < limits.min_requests:
+        seen, theirs = _histogram(canary, name), _histogram(stable, name)
+        if limit is None or theirs.total < limits.min_requests:
             continue
-        yield _ratio(name, mine, other, share, limit, limits, z)
+        yield _ratio(name, seen, theirs, share, limit, limits, z)
 
 
-def _errors(counts: Counts, limit: float, z: float) -> Measured:
-    share = wilson(counts.errors, counts.requests - counts.errors, z)
-    return _judged("error_rate", share.point, share.low, share.high, limit, counts.requests)
+def _shares(counts: Counts) -> dict[str, tuple[int, int]]:
+    """How many of how many failed: requests, and tries."""
+    return {"error": (counts.errors, counts.requests), "attempt_failure": (counts.failures, counts.attempts)}
 
 
-def _increase(canary: Counts, stable: Counts, limit: float, z: float) -> Measured:
-    a = wilson(canary.errors, canary.requests - canary.errors, z)
-    b = wilson(stable.errors, stable.requests - stable.errors, z)
+def _telling(canary: Counts) -> dict[str, tuple[int, int]]:
+    """Those of the new revision that say something: without a failed try the requests say it all."""
+    shares = _shares(canary)
+    wanted = {"error": canary.requests > 0, "attempt_failure": canary.failures > 0}
+    return {what: share for what, share in shares.items() if wanted[what]}
+
+
+def _share(name: str, bad: int, total: int, limit: float, z: float) -> Measured:
+    share = wilson(bad, total - bad, z)
+    return _judged(name, share.point, share.low, share.high, limit, total)
+
+
+def _increase(name: str, mine: tuple[int, int], other: tuple[int, int], limit: float, z: float) -> Measured:
+    a = wilson(mine[0], mine[1] - mine[0], z)
+    b = wilson(other[0], other[1] - other[0], z)
     point = a.point - b.point
     low = point - math.hypot(a.point - a.low, b.high - b.point)
     high = point + math.hypot(a.high - a.point, b.point - b.low)
-    return _judged("error_increase", point, low, high, limit, min(canary.requests, stable.requests))
+    return _judged(name, point, low, high, limit, min(mine[1], other[1]))
 
 
 def _measure(name: str, seen: Histogram, share: float, limit: float, limits: Limits, z: float) -> Measured | None:
@@ -191,12 +210,15 @@ def _log(value: float, seen: Histogram) -> float:
     return math.log(min(max(value, first / 1000), 2 * last))
 
 
+def above(low: float, high: float, limit: float) -> Verdict:
+    """Whether what lies between two bounds is above a limit: the whole interval must say so, either way."""
+    return Verdict.FAIL if low > limit else Verdict.PASS if high <= limit else Verdict.INCONCLUSIVE
+
+
 def _judged(
     name: str, point: float, low: float, high: float, limit: float, samples: int, *, unsure: bool = False
 ) -> Measured:
-    verdict = Verdict.FAIL if low > limit else Verdict.PASS if high <= limit else Verdict.INCONCLUSIVE
-    if unsure:
-        verdict = Verdict.INCONCLUSIVE
+    verdict = Verdict.INCONCLUSIVE if unsure else above(low, high, limit)
     return Measured(limit=name, verdict=verdict, point=point, low=low, high=high, allowed=limit, samples=samples)
 
 
@@ -204,7 +226,7 @@ def _histogram(counts: Counts, name: str) -> Histogram:
     return counts.ttft if name.startswith("ttft") else counts.tpot
 
 
-def _z(limits: Limits, look: int) -> float:
+def width(limits: Limits, look: int = 0) -> float:
     """Width in standard deviations of a two-sided interval."""
     error = 1 - limits.confidence
     if look > 0:
@@ -216,6 +238,8 @@ def _summary(counts: Counts) -> dict[str, Any]:
     return {
         "requests": counts.requests,
         "errors": counts.errors,
+        "attempts": counts.attempts,
+        "attempt_failures": counts.failures,
         "ttft_p95_s": _number(counts.ttft.at(_P95)) if counts.ttft.total else None,
         "tpot_p50_s": _number(counts.tpot.at(_P50)) if counts.tpot.total else None,
     }

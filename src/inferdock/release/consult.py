@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +47,13 @@ class Consult:
     """
 
     def __init__(
-        self, *, plan: Plan, driver: Driver, gates: Mapping[str, Gate], clock: Clock, check: Callable[[], None]
+        self,
+        *,
+        plan: Plan,
+        driver: Driver,
+        gates: Mapping[str, Gate],
+        clock: Clock,
+        check: Callable[[], Awaitable[None]],
     ) -> None:
         self._plan = plan
         self._driver = driver
@@ -74,7 +80,7 @@ class Consult:
                     return Finding(verdict=Verdict.INCONCLUSIVE, reason=f"it did not end within {limit:g} s")
                 await self._moment(task)
                 if not task.done():
-                    self._check()
+                    await self._check()
             return task.result()
         finally:
             if not task.done():

@@ -24,6 +24,8 @@ ANSWER_S: Final = 30.0
 """A runner looks at commands at least every few seconds, so by then it has answered or is stuck."""
 
 MakePlan = Callable[[], Awaitable[Plan]]
+MakeMailbox = Callable[[str], Mailbox]
+"""The commands for a release, by its id."""
 MakeRunner = Callable[[Journal, Mailbox], Runner]
 """Puts a runner together from the platform's parts, the gates and so on."""
 
@@ -34,21 +36,28 @@ class Desk:
     Args:
         journals: all releases of the platform.
         lease: of the platform.
+        mailbox: says where commands for a release go.
         clock: time.
         make_runner: makes the runner of a journal.
         holder: who holds the lease while we do, for the others.
     """
 
-    def __init__(self, *, journals: Journals, lease: Lease, clock: Clock, make_runner: MakeRunner, holder: str) -> None:
+    def __init__(
+        self,
+        *,
+        journals: Journals,
+        lease: Lease,
+        mailbox: MakeMailbox,
+        clock: Clock,
+        make_runner: MakeRunner,
+        holder: str,
+    ) -> None:
         self._journals = journals
+        self.mailbox = mailbox
         self._lease = lease
         self._clock = clock
         self._make_runner = make_runner
         self._holder = holder
-
-    def mailbox(self, release: str) -> Mailbox:
-        """The commands for a release."""
-        return Mailbox(self._journals.path(release).with_suffix(".requests"))
 
     async def start(self, draft: MakePlan, by: By, *, reason: str = "") -> Progress:
         """Begin a release and run it until it is over, paused or stuck.
@@ -61,19 +70,19 @@ class Desk:
         Raises:
             ConflictError: another one is not over, or is being worked on.
         """
-        await self._lease.acquire(self._holder)
+        await self._lease.acquire(self._holder, patient=True)
         try:
-            if (open_one := self._journals.unfinished()) is not None:
+            if (open_one := await self._journals.unfinished()) is not None:
                 raise ConflictError(
                     f"Release {open_one.plan.id} is {open_one.state}, and there is one at a time.",
                     cure="Resume, promote or abort it first.",
                 )
             plan = await draft()
-            journal = self._journals.create(plan, by, self._clock.now(), reason=reason)
+            journal = await self._journals.create(plan, by, self._clock.now(), reason=reason)
             try:
                 return await self._make_runner(journal, self.mailbox(plan.id)).run()
             finally:
-                journal.close()
+                await journal.close()
         finally:
             await self._lease.release()
 
@@ -88,7 +97,7 @@ class Desk:
             ConflictError: the release as it stands cannot follow it.
             UnreachableError: the runner that is at work does not answer.
         """
-        self._journals.events(release)
+        await self._journals.events(release)
         mailbox, posted = self.mailbox(release), False
         end = self._clock.monotonic() + ANSWER_S
         while True:
@@ -99,13 +108,13 @@ class Desk:
             else:
                 return await self._follow(release, request, mailbox)
             if not posted:
-                mailbox.post(request)
+                await mailbox.post(request)
                 posted = True
-            progress = self._journals.progress(release)
+            progress = await self._journals.progress(release)
             if (answer := progress.answered.get(request.id)) is not None:
                 return _answered(answer, progress)
             if self._clock.monotonic() >= end:
-                mailbox.remove(request)
+                await mailbox.remove(request)
                 raise UnreachableError(
                     f"No answer to `{request.wish}` within {ANSWER_S:g} s. {busy.message}",
                     cure="Look whether that process is alive; with it gone, the command works by itself.",
@@ -115,14 +124,14 @@ class Desk:
     async def _follow(self, release: str, request: Request, mailbox: Mailbox) -> Progress:
         """Under the lease: no runner is at work, or it ended just now and may have answered."""
         try:
-            journal = self._journals.open(release)
+            journal = await self._journals.open(release)
             try:
-                mailbox.remove(request)
+                await mailbox.remove(request)
                 if (answer := journal.progress.answered.get(request.id)) is not None:
                     return _answered(answer, journal.progress)
                 return await self._make_runner(journal, mailbox).ask(request)
             finally:
-                journal.close()
+                await journal.close()
         finally:
             await self._lease.release()
 

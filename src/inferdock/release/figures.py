@@ -12,6 +12,7 @@ from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 MAX_BUCKETS = 200
+MAX_KINDS = 50
 
 
 class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,25 +58,72 @@ def histogram(bounds: tuple[float, ...], values: list[float]) -> Histogram:
     return Histogram(bounds, tuple(counts))
 
 
+class Shadows(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Copies of clients' requests that one revision got, and that no client knows of.
+
+    Attributes:
+        answered: to the end, whatever was answered (a status below 500).
+        failed: the replica did not answer them, or with a status of 500 and above.
+        dropped: never sent, or given up by the gateway: nobody's fault.
+        equal: answers that say the same as the client's, of those that can be compared (greedy ones, or with a seed).
+        different: such answers that do not, by kind: ``status``, ``tool_call``, ``refusal``, ``length``, ``text``.
+        ttft, tpot: of streams, seconds, from when the copy was sent.
+    """
+
+    answered: Count = 0
+    failed: Count = 0
+    dropped: Count = 0
+    equal: Count = 0
+    different: Annotated[dict[str, Count], Meta(max_length=MAX_KINDS)] = {}
+    ttft: Histogram = Histogram()
+    tpot: Histogram = Histogram()
+
+    @property
+    def sent(self) -> int:
+        """Copies that say something of the revision."""
+        return self.answered + self.failed
+
+    @property
+    def differing(self) -> int:
+        """Answers that say something else than the client's."""
+        return sum(self.different.values())
+
+    @property
+    def compared(self) -> int:
+        """Answers that could be compared."""
+        return self.equal + self.differing
+
+
 class Counts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One revision's requests.
 
     Attributes:
         requests: answered, failed ones included.
-        errors: failed ones.
+        errors: failed ones, also those that failed after a good status.
         ttft: of streams, seconds.
         tpot: of streams of two tokens and more, seconds.
+        attempts: tries on its replicas that ended, whether or not the request ended there.
+        failures: tries that failed, also those of which no client noticed anything.
+        shadow: copies; in none of the other figures.
     """
 
     requests: Count = 0
     errors: Count = 0
     ttft: Histogram = Histogram()
     tpot: Histogram = Histogram()
+    attempts: Count = 0
+    failures: Count = 0
+    shadow: Shadows = Shadows()
 
     def __post_init__(self) -> None:
         """Refuse more failures than requests."""
-        if self.errors > self.requests:
+        if self.errors > self.requests or self.failures > self.attempts:
             raise ValueError("there are more errors than requests")
+
+    @property
+    def seen(self) -> int:
+        """How often the revision was tried: a request that failed here may have been answered elsewhere."""
+        return max(self.requests, self.attempts)
 
 
 NOTHING = Counts()
@@ -100,10 +148,27 @@ def since(before: Counts, now: Counts) -> Counts:
     counted since is what there is, as Prometheus' ``increase`` has it.
     """
     errors, requests = now.errors - before.errors, now.requests - before.requests
+    failures, attempts = now.failures - before.failures, now.attempts - before.attempts
     ttft, tpot = _between(before.ttft, now.ttft), _between(before.tpot, now.tpot)
-    if ttft is None or tpot is None or not 0 <= errors <= requests:
+    shadow = _shadows_between(before.shadow, now.shadow)
+    if ttft is None or tpot is None or shadow is None or not 0 <= errors <= requests or not 0 <= failures <= attempts:
         return now
-    return Counts(requests=requests, errors=errors, ttft=ttft, tpot=tpot)
+    return Counts(
+        requests=requests, errors=errors, ttft=ttft, tpot=tpot, attempts=attempts, failures=failures, shadow=shadow
+    )
+
+
+def _shadows_between(before: Shadows, now: Shadows) -> Shadows | None:
+    ttft, tpot = _between(before.ttft, now.ttft), _between(before.tpot, now.tpot)
+    answered, failed = now.answered - before.answered, now.failed - before.failed
+    dropped, equal = now.dropped - before.dropped, now.equal - before.equal
+    kinds = {*before.different, *now.different}
+    different = {kind: now.different.get(kind, 0) - before.different.get(kind, 0) for kind in sorted(kinds)}
+    if ttft is None or tpot is None or min(answered, failed, dropped, equal, *different.values()) < 0:
+        return None
+    return Shadows(
+        answered=answered, failed=failed, dropped=dropped, equal=equal, different=different, ttft=ttft, tpot=tpot
+    )
 
 
 def _between(before: Histogram, now: Histogram) -> Histogram | None:

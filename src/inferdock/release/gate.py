@@ -14,6 +14,8 @@ from inferdock.release.steps import Target
 
 SLO: Final = "slo"
 """The gate that judges live figures; the runner has it itself (`analysis`)."""
+SHADOW: Final = "shadow"
+"""The gate that judges the answers to copies of requests."""
 DIGESTS: Final = "digests"
 """The gate behind the step ``check``."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from inferdock.domain.errors import ConflictError, InferdockError, ResourceError, UnreachableError
+from inferdock.domain.errors import ConfigError, ConflictError, InferdockError, ResourceError, UnreachableError
 from inferdock.release.catalog import Catalog
 from inferdock.release.clock import Clock
 from inferdock.release.driver import Driver, Observed
 from inferdock.release.outcome import StepFailedError, UnsureError
 from inferdock.release.plan import Kind, Plan
-from inferdock.release.steps import Demote, Promote, Retire, Scale, Shift, Start
+from inferdock.release.steps import Demote, Mirror, Promote, Retire, Scale, Shift, Start
 
 DONE: Final = ""
 """What an attempt says when nothing is left to wait for."""
@@ -43,7 +43,7 @@ class Hands:
         driver: Driver,
         catalog: Catalog,
         clock: Clock,
-        guard: Callable[[], None],
+        guard: Callable[[], Awaitable[None]],
         tick: Callable[[], Awaitable[None]],
         say: Callable[[str], None],
     ) -> None:
@@ -62,7 +62,7 @@ class Hands:
         async def attempt() -> str:
             running = (await self._driver.observe()).of(target.revision)
             if running is None or running.wanted < target.replicas:
-                self._guard()
+                await self._guard()
                 await self._driver.start(target)
                 return f"{target.reference} is being started"
             if running.ready >= step.ready:
@@ -80,17 +80,17 @@ class Hands:
 
         async def attempt() -> str:
             running = (await self._driver.observe()).of(step.revision)
-            if running is None or (running.wanted <= step.replicas and running.ready <= step.replicas):
+            if running is None:
                 return DONE
-            if running.wanted <= step.replicas:
-                return f"{step.revision} drains"
+            if running.wanted <= step.replicas:  # one that drains still has the room that was to be made
+                return f"{step.revision} drains" if running.ready > step.replicas or running.stopping else DONE
             if step.replicas == 0 and not self._plan.gap:
                 raise StepFailedError(f"{step.revision} would be gone, and nobody allowed a gap")
             if step.whole and running.ready < running.wanted:
                 return (
                     f"{step.revision} has {running.ready} of {running.wanted} replicas ready, too few to take one away"
                 )
-            self._guard()
+            await self._guard()
             await self._driver.scale(step.revision, step.replicas)
             return f"{step.revision} drains"
 
@@ -107,9 +107,24 @@ class Hands:
                 return f"{' and '.join(dark)} has no ready replica"
             if _in_force(seen, step):
                 return DONE
-            self._guard()
+            await self._guard()
             await self._driver.shift(step.weights)
             return DONE if _in_force(await self._driver.observe(), step) else "the weights are not in force yet"
+
+        await self._until(attempt, self._plan.patience.shift_s)
+        return ""
+
+    async def mirror(self, step: Mirror) -> str:
+        """Send copies, or none; said again even where it is so, for a platform may not show it."""
+
+        async def attempt() -> str:
+            await self._guard()
+            try:
+                await self._driver.mirror(step.revision or None, step.share)
+            except ConfigError:
+                if step.revision:
+                    raise
+            return DONE  # a platform that cannot send copies sends none
 
         await self._until(attempt, self._plan.patience.shift_s)
         return ""
@@ -126,7 +141,7 @@ class Hands:
             serving = any(seen.ready(name) and seen.share(name) > 0 for name in seen.weights)
             if not serving and self._plan.stable is not None:
                 return "nothing else is ready"
-            self._guard()
+            await self._guard()
             await self._driver.retire(step.revision)
             return f"{step.revision} drains"
 
@@ -149,7 +164,7 @@ class Hands:
                 raise StepFailedError(
                     f"the champion is {present or 'unset'}, not {step.expect or 'unset'}: somebody moved it meanwhile"
                 )
-            self._guard()
+            await self._guard()
             await self._catalog.move(step.reference, expect=present, reason=self._why(step))
             return DONE
 
@@ -171,7 +186,7 @@ class Hands:
             nonlocal note
             present = await self._catalog.champion()
             if present == step.leaving:
-                self._guard()
+                await self._guard()
                 await self._catalog.move(step.reference, expect=present, reason=self._why(step))
             elif present != step.reference:
                 note = f"the champion is {present or 'unset'}: somebody moved it, so it stays"

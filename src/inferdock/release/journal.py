@@ -1,41 +1,35 @@
-"""The journal of one release: lines of JSON in one file, each naming the digest of the line before, synced to disk.
+"""The journal of one release: lines of JSON, each naming the digest of the line before. Where they lie is elsewhere.
 
-A step counts as begun, or done, when its line is on disk; so whoever takes over knows what may have happened. A crash
-can leave half a line at the end. Nothing rested on it yet, so readers leave it out and the next writer cuts it off.
-Anything else that is not right is refused: the file was changed by something that is no runner.
+A step counts as begun, or done, when its line is kept; so whoever takes over knows what may have happened.
+`file_journal` keeps lines in a file, `cluster_journal` in ConfigMaps; what a line may be, and what may follow it, is
+here for both.
 
 Only who holds the lease writes. Reading is free at any time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
 import re
-import stat
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError, ResourceError
+from inferdock.domain.errors import ConfigError, IntegrityError, RegistryError, ResourceError
 from inferdock.domain.moment import spell
 from inferdock.release.events import MAX_EVENTS, NO_EVENT, Entry, Event, Planned
 from inferdock.release.plan import ID, Plan
 from inferdock.release.progress import Progress, after, fold
 
 MAX_LINE_BYTES: Final = 256 * 1024
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
-SUFFIX: Final = ".jsonl"
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""Of a whole journal."""
 MAX_TEXT: Final = 2000
 NEWEST: Final = 20
 """Releases that are asked whether they are over: there is one at a time, so all but the newest are."""
-_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _DECODER: Final = msgspec.json.Decoder(Event)
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -53,251 +47,193 @@ class By:
     origin: str
 
 
-class Journals:
-    """All releases of one platform: a folder with a file for each."""
+class Chain:
+    """The lines of a journal that was read, each checked against the one before.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        name: what the journal is called in messages.
 
-    def path(self, release: str) -> Path:
-        """The journal's file.
+    Attributes:
+        events: what the lines say.
+        head: digest of the last line.
+        size: bytes of all lines.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.events: list[Event] = []
+        self.head = NO_EVENT
+        self.size = 0
+
+    def take(self, line: bytes) -> None:
+        """Add a line, its end included.
 
         Raises:
-            ConfigError: that is no release's id.
+            IntegrityError: it is no event, or not the one that follows.
         """
-        if not re.fullmatch(ID, release):
-            raise ConfigError(
-                f"{release[:100]!r} is no id of a release.", cure="`inferdock release history` lists them."
-            )
-        return self.folder / f"{release}{SUFFIX}"
+        if len(self.events) >= MAX_EVENTS:
+            raise self.damaged("there are too many")
+        event = self._decode(line)
+        if event.seq != len(self.events) + 1 or event.previous != self.head:
+            raise self.damaged("a line was changed, lost or put in")
+        self.events.append(event)
+        self.head = digest(line)
+        self.size += len(line)
 
-    def ids(self) -> list[str]:
-        """Every release, oldest first by its id."""
-        with _told(self.folder):
-            try:
-                names = os.listdir(self.folder)
-            except FileNotFoundError:
-                return []
-        return sorted(
-            name.removesuffix(SUFFIX)
-            for name in names
-            if name.endswith(SUFFIX) and re.fullmatch(ID, name.removesuffix(SUFFIX))
+    def damaged(self, why: str) -> IntegrityError:
+        """The error for the next line."""
+        return IntegrityError(
+            f"The journal {self.name} is damaged at line {len(self.events) + 1}: {why}.",
+            cure="Restore it from a backup, or move it away.",
         )
 
-    def create(self, plan: Plan, by: By, now: datetime, *, reason: str) -> Journal:
+    def _decode(self, line: bytes) -> Event:
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError("it is too long")
+            return _DECODER.decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+            raise self.damaged(str(exc)[:200]) from exc
+
+
+class Journal(ABC):
+    """One release's journal, open for writing. Only under the lease.
+
+    Args:
+        chain: what is there.
+
+    Attributes:
+        progress: what it amounts to; grows with each :meth:`append`.
+
+    Raises:
+        IntegrityError: it could not have been written by a runner.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.progress: Progress = fold(chain.events)
+        self.size = chain.size
+        self._name = chain.name
+        self._head = chain.head
+        self._broken = False
+
+    async def append(self, entry: Entry, by: By, now: datetime, *, reason: str = "") -> Event:
+        """Write an event and wait until it is kept.
+
+        Raises:
+            ResourceError: it could not be written, or the journal is full; nothing counts as having happened.
+            UnreachableError: where it is kept does not answer.
+            ConflictError: somebody else wrote to it.
+            ConfigError: it holds what cannot be written.
+            IntegrityError: it cannot follow what is there (a defect of the caller).
+        """
+        if self._broken:
+            raise ResourceError(f"{self._name} could not be written before.", cure="Resume the release.")
+        event = made(entry, by, max(spell(now), self.progress.time), reason, self.progress.seq + 1, self._head)
+        progress = after(self.progress, event)
+        line = line_of(event)
+        if event.seq > MAX_EVENTS or self.size + len(line) > MAX_BYTES:
+            raise ResourceError(f"The journal {self._name} is full.", cure="Abort the release and begin another.")
+        try:
+            await self._keep(event.seq, line)
+        except BaseException:  # what is there now is unknown: nothing more is written, and opening it again tells
+            self._broken = True
+            raise
+        self.size, self._head, self.progress = self.size + len(line), digest(line), progress
+        return event
+
+    @abstractmethod
+    async def _keep(self, seq: int, line: bytes) -> None:
+        """Put a line at the end, so that it outlives this process."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let it go."""
+
+
+class Journals(ABC):
+    """All releases of one model on one platform."""
+
+    @abstractmethod
+    async def ids(self) -> list[str]:
+        """Every release, oldest first by its id."""
+
+    @abstractmethod
+    async def create(self, plan: Plan, by: By, now: datetime, *, reason: str) -> Journal:
         """Begin a journal; it is there with its plan, or not at all.
 
         Raises:
             ConflictError: there is one of that id.
             ConfigError: the plan holds what cannot be written.
-            ResourceError: the file cannot be written.
+            ResourceError, UnreachableError: it cannot be written.
         """
-        path = self.path(plan.id)
-        event = Event(
-            seq=1,
-            time=spell(now),
-            actor=clean(by.actor, 500),
-            origin=clean(by.origin, 500),
-            reason=clean(reason, MAX_TEXT),
-            previous=NO_EVENT,
-            entry=Planned(plan=plan),
-        )
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with _told(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                _write_new(draft, _line(event))
-                os.link(draft, path)
-            except FileExistsError:
-                raise ConflictError(f"There is a release {plan.id} already.", cure="Choose another id.") from None
-            finally:
-                draft.unlink(missing_ok=True)
-            _sync_folder(self.folder)
-        return self.open(plan.id)
 
-    def open(self, release: str) -> Journal:
+    @abstractmethod
+    async def open(self, release: str) -> Journal:
         """A journal to write to, under the lease.
 
         Raises:
             RegistryError: there is no such release.
             IntegrityError: it is damaged.
-            ResourceError: it cannot be opened.
+            ResourceError, UnreachableError: it cannot be read.
         """
-        return Journal(self._there(release))
 
-    def events(self, release: str) -> list[Event]:
+    @abstractmethod
+    async def events(self, release: str) -> list[Event]:
         """All events of a release, without the lease.
 
         Raises:
             RegistryError: there is no such release.
             IntegrityError: it is damaged.
         """
-        path = self._there(release)
-        with _told(path):
-            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
-        with open(descriptor, "rb") as file:
-            return _read(file.fileno(), path).events
 
-    def _there(self, release: str) -> Path:
-        path = self.path(release)
-        if not path.exists():
-            raise RegistryError(
-                f"There is no release {release}.", cure="`inferdock release history` lists those there are."
-            )
-        return path
-
-    def progress(self, release: str) -> Progress:
+    async def progress(self, release: str) -> Progress:
         """What a release amounts to now.
 
         Raises:
             RegistryError: there is no such release.
             IntegrityError: its journal is damaged.
         """
-        return fold(self.events(release))
+        return fold(await self.events(release))
 
-    def unfinished(self) -> Progress | None:
+    async def unfinished(self) -> Progress | None:
         """The newest release that is not over; None when all are.
 
         Raises:
             IntegrityError: a journal is damaged.
         """
-        for release in self.ids()[:-NEWEST:-1]:
-            progress = self.progress(release)
+        for release in (await self.ids())[:-NEWEST:-1]:
+            progress = await self.progress(release)
             if not progress.over:
                 return progress
         return None
 
 
-class Journal:
-    """One release's file, open for writing. Only under the lease.
+def made(entry: Entry, by: By, time: str, reason: str, seq: int, previous: str) -> Event:
+    """An event as a journal can hold it.
 
-    Attributes:
-        progress: what it amounts to; grows with each :meth:`append`.
+    Args:
+        entry: what happened.
+        by: who did it.
+        time: when, as :func:`inferdock.domain.moment.spell` has it.
+        reason: why.
+        seq: its number.
+        previous: digest of the line before.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _told(path):
-            self._file = os.open(path, os.O_RDWR | _FLAGS)
-        try:
-            found = _read(self._file, path)
-            self.progress = fold(found.events)
-            with _told(path):
-                os.ftruncate(self._file, found.size)
-                os.fsync(self._file)
-        except BaseException:
-            os.close(self._file)
-            raise
-        self._size, self._head = found.size, found.head
-        self._broken = False
-
-    def append(self, entry: Entry, by: By, now: datetime, *, reason: str = "") -> Event:
-        """Write an event and wait until the disk has it.
-
-        Raises:
-            ResourceError: it could not be written, or the journal is full; nothing counts as having happened.
-            ConfigError: it holds what cannot be written.
-            IntegrityError: it cannot follow what is there (a defect of the caller).
-        """
-        if self._broken:
-            raise ResourceError(f"{self._path} could not be written before.", cure="Resume the release.")
-        event = Event(
-            seq=self.progress.seq + 1,
-            time=max(spell(now), self.progress.time),
-            actor=clean(by.actor, 500),
-            origin=clean(by.origin, 500),
-            reason=clean(reason, MAX_TEXT),
-            previous=self._head,
-            entry=entry,
-        )
-        progress = after(self.progress, event)
-        line = _line(event)
-        if event.seq > MAX_EVENTS or self._size + len(line) > MAX_FILE_BYTES:
-            raise ResourceError(f"The journal {self._path} is full.", cure="Abort the release and begin another.")
-        self._write(line)
-        self._size, self._head, self.progress = self._size + len(line), _digest(line), progress
-        return event
-
-    def _write(self, line: bytes) -> None:
-        # Whatever goes wrong here, the state of the file is unknown: nothing more is written, and opening it again
-        # tells. After a failed fsync the kernel may have dropped the pages and would call the next one a success.
-        try:
-            with _told(self._path):
-                view, at = memoryview(line), self._size
-                while view:
-                    written = os.pwrite(self._file, view, at)
-                    view, at = view[written:], at + written
-                os.fsync(self._file)
-        except BaseException:
-            self._broken = True
-            raise
-
-    def close(self) -> None:
-        """Let the file go."""
-        os.close(self._file)
+    actor, origin = clean(by.actor, 500), clean(by.origin, 500)
+    reason = clean(reason, MAX_TEXT)
+    return Event(seq=seq, time=time, actor=actor, origin=origin, reason=reason, previous=previous, entry=entry)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    events: list[Event]
-    size: int
-    head: str
+def first_line(plan: Plan, by: By, now: datetime, reason: str) -> bytes:
+    """The line that every journal begins with.
+
+    Raises:
+        ConfigError: the plan holds what a journal cannot.
+    """
+    return line_of(made(Planned(plan=plan), by, spell(now), reason, 1, NO_EVENT))
 
 
-def _read(file: int, path: Path) -> _Found:
-    """Every whole line, its chain checked."""
-    with _told(path):
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-            raise IntegrityError(f"{path} is no journal: too long, or no file.", cure="Move it away.")
-        data = _all(file, status.st_size)
-    whole = data[: data.rfind(b"\n") + 1]
-    events: list[Event] = []
-    head = NO_EVENT
-    for line in _lines(whole):
-        if len(events) >= MAX_EVENTS:
-            raise _damaged(path, len(events) + 1, "there are too many")
-        event = _decode(line, path, len(events) + 1)
-        if event.seq != len(events) + 1 or event.previous != head:
-            raise _damaged(path, len(events) + 1, "a line was changed, lost or put in")
-        events.append(event)
-        head = _digest(line)
-    return _Found(events, len(whole), head)
-
-
-def _lines(data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        end = data.index(b"\n", at) + 1
-        yield data[at:end]
-        at = end
-
-
-def _all(file: int, size: int) -> bytes:
-    parts = []
-    at = 0
-    while at < size and (part := os.pread(file, size - at, at)):
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
-
-
-def _decode(line: bytes, path: Path, number: int) -> Event:
-    try:
-        if len(line) > MAX_LINE_BYTES:
-            raise ValueError("it is too long")
-        return _DECODER.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise _damaged(path, number, str(exc)[:200]) from exc
-
-
-def _damaged(path: Path, number: int, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"The journal {path} is damaged at line {number}: {why}.", cure="Restore it from a backup, or move it away."
-    )
-
-
-def _line(event: Event) -> bytes:
+def line_of(event: Event) -> bytes:
     """The line of an event, which can be read back: what could not would make the whole journal useless.
 
     Raises:
@@ -313,35 +249,25 @@ def _line(event: Event) -> bytes:
     return line
 
 
-def _digest(line: bytes) -> str:
+def digest(line: bytes) -> str:
+    """What the next line names this one by."""
     return hashlib.sha256(line).hexdigest()
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)  # a crash of a process of this number may have left one
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def checked_id(release: str) -> str:
+    """The id of a release, if it is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not re.fullmatch(ID, release):
+        raise ConfigError(f"{release[:100]!r} is no id of a release.", cure="`inferdock release history` lists them.")
+    return release
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the system says about the file becomes a :class:`ResourceError` that names it."""
-    try:
-        yield
-    except OSError as exc:
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-        cure = "Make room on the disk, then resume." if full else "Check its owner and permissions."
-        raise ResourceError(f"{path} cannot be used: {exc.strerror or exc}.", cure=cure) from exc
+def no_release(release: str) -> RegistryError:
+    """The error for a release that is not there."""
+    return RegistryError(f"There is no release {release}.", cure="`inferdock release history` lists those there are.")
 
 
 def clean(text: str, limit: int) -> str:

@@ -1,7 +1,7 @@
 """One runner at a time: whoever changes a release holds the platform's lease.
 
-The local one is a lock of the kernel on a file, which ends with its holder however that ends. A lease in a cluster has
-to be renewed and can be lost, so the runner asks :meth:`Lease.check` before each action.
+The local one is a lock of the kernel on a file, which ends with its holder however that ends. A lease in a cluster
+(`cluster_lease`) has to be renewed and can be lost, so the runner asks :meth:`Lease.check` before each action.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ HOLDER_BYTES: Final = 500
 class Lease(Protocol):
     """The right to change one platform's release."""
 
-    async def acquire(self, holder: str) -> None:
-        """Take it without waiting.
+    async def acquire(self, holder: str, *, patient: bool = False) -> None:
+        """Take it.
 
         Args:
             holder: who; shown to the others.
+            patient: wait until it is certain that who holds it is alive; without, whoever held it last counts as such.
 
         Raises:
             ConflictError: somebody else holds it; the message names them.
         """
         ...
 
-    def check(self) -> None:
-        """Go on only while it is ours.
+    async def check(self) -> None:
+        """Go on only while it is ours; waits while nobody can tell.
 
         Raises:
             ConflictError: it was lost.
@@ -52,8 +53,8 @@ class FileLease:
         self._path = path
         self._file: int | None = None
 
-    async def acquire(self, holder: str) -> None:
-        """Take the lock and write down who has it.
+    async def acquire(self, holder: str, *, patient: bool = False) -> None:
+        """Take the lock and write down who has it; the kernel knows who is alive.
 
         Raises:
             ConflictError: somebody else has it.
@@ -73,15 +74,13 @@ class FileLease:
         except BlockingIOError:
             who = _holder(file)
             os.close(file)
-            raise ConflictError(
-                f"A release is being worked on by {who}.", cure="Wait for it, or give it a command: pause, abort."
-            ) from None
+            raise taken_by(who) from None
         except OSError as exc:
             os.close(file)
             raise _trouble(self._path, exc) from exc
         self._file = file
 
-    def check(self) -> None:
+    async def check(self) -> None:
         """See that the file we have locked is still the one that others would lock.
 
         Raises:
@@ -124,9 +123,20 @@ def _holder(file: int) -> str:
     """What the holder says of itself; anything may be in the file."""
     with contextlib.suppress(OSError):
         text = os.pread(file, HOLDER_BYTES, 0).decode("utf-8", "replace")
-        if shown := "".join(c if c.isprintable() else "?" for c in text):
-            return shown
-    return "somebody else"
+        return shown(text)
+    return shown("")
+
+
+def shown(holder: str) -> str:
+    """What a holder says of itself, fit to be printed."""
+    return "".join(c if c.isprintable() else "?" for c in holder[:HOLDER_BYTES]) or "somebody else"
+
+
+def taken_by(holder: str) -> ConflictError:
+    """The error for a lease that somebody has."""
+    return ConflictError(
+        f"A release is being worked on by {holder}.", cure="Wait for it, or give it a command: pause, abort."
+    )
 
 
 def _trouble(path: Path, exc: OSError) -> ResourceError:

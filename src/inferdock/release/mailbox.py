@@ -1,22 +1,18 @@
-"""Commands for a release that another process is running: files in a folder, put there whole, taken by the runner.
+"""Commands for a release that another process is running: left for its runner, which answers in the journal.
 
-The answer is an event of the journal with the command's id. A file is removed after its answer is on disk; if the
-runner dies between the two, the one that takes over finds the id in the journal and only removes the file.
+The answer is an event with the command's id. A command is removed after its answer is kept; if the runner dies between
+the two, the one that takes over finds the id in the journal and only removes the command. `file_mailbox` keeps them in
+a folder, `cluster_mailbox` in a ConfigMap.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import stat
 from enum import StrEnum
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from inferdock.domain.errors import ResourceError
 from inferdock.release.events import CROWDED, Moment, Person, RequestId
 from inferdock.release.machine import State, Trigger, allowed
 from inferdock.release.progress import Progress
@@ -25,7 +21,7 @@ from inferdock.release.steps import Text
 MAX_REQUEST_BYTES: Final = 16 * 1024
 MAX_REQUESTS: Final = 100
 """Looked at in one go."""
-_NAME: Final = re.compile(r"[0-9TZ:.-]{1,40}-[0-9a-f]{32}\.json", re.ASCII)
+NAME: Final = re.compile(r"[0-9TZ:.-]{1,40}-[0-9a-f]{32}\.json", re.ASCII)
 
 
 class Wish(StrEnum):
@@ -61,6 +57,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 _DECODER: Final = msgspec.json.Decoder(Request)
 
 
+def name_of(request: Request) -> str:
+    """What a command is called where it lies; names sort by time."""
+    return f"{request.time}-{request.id}.json"
+
+
+def read_request(data: bytes) -> Request | None:
+    """A command; None for what is none."""
+    if len(data) > MAX_REQUEST_BYTES:
+        return None
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def trigger_of(wish: Wish, progress: Progress) -> Trigger | None:
     """What a wish does to a release as it stands; None where it cannot be followed."""
     trigger = {
@@ -83,58 +94,21 @@ def _resuming(progress: Progress) -> Trigger:
     return Trigger.REBAKE if progress.past_promotion else Trigger.RESUME
 
 
-class Mailbox:
+class Mailbox(Protocol):
     """The commands for one release."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def post(self, request: Request) -> None:
+    async def post(self, request: Request) -> None:
         """Put a command there.
 
         Raises:
-            ResourceError: it cannot be written.
+            ResourceError, UnreachableError: it cannot be written.
         """
-        name = f"{request.time}-{request.id}.json"
-        draft = self._folder / f".{request.id}"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(request))
-            draft.rename(self._folder / name)
-        except OSError as exc:
-            raise ResourceError(
-                f"The command cannot be left in {self._folder}: {exc.strerror or exc}.", cure="Check its owner."
-            ) from exc
+        ...
 
-    def waiting(self) -> list[Request]:
+    async def waiting(self) -> list[Request]:
         """Commands in the order in which they were given; what is none is removed."""
-        try:
-            names = sorted(name for name in os.listdir(self._folder) if _NAME.fullmatch(name))
-        except OSError:
-            return []
-        return [request for name in names[:MAX_REQUESTS] if (request := self._read(self._folder / name)) is not None]
+        ...
 
-    def remove(self, request: Request) -> None:
+    async def remove(self, request: Request) -> None:
         """The command is answered."""
-        with contextlib.suppress(OSError):
-            (self._folder / f"{request.time}-{request.id}.json").unlink()
-
-    def _read(self, path: Path) -> Request | None:
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            regular = stat.S_ISREG(os.fstat(file).st_mode)
-            data = os.read(file, MAX_REQUEST_BYTES + 1) if regular else b""
-            request = _DECODER.decode(data)
-            if path.name == f"{request.time}-{request.id}.json":
-                return request
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass
-        finally:
-            os.close(file)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
+        ...

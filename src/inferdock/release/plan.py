@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from inferdock.release.gate import SLO
+from inferdock.release.gate import SHADOW, SLO
 from inferdock.release.steps import (
     WHOLE,
     Bake,
@@ -24,11 +24,13 @@ from inferdock.release.steps import (
     Gate,
     Hold,
     Limits,
+    Mirror,
     Patience,
     Promote,
     Replicas,
     Retire,
     Scale,
+    Shadow,
     Shift,
     Start,
     Step,
@@ -86,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         steps: in order.
         limits: what live figures must keep to.
         patience: deadlines.
+        shadow: how copies of requests are judged; None where none are sent.
     """
 
     id: ReleaseId
@@ -101,11 +104,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=MAX_STEPS)]
     limits: Limits = Limits()
     patience: Patience = Patience()
+    shadow: Shadow | None = None
 
     def __post_init__(self) -> None:
         """Refuse steps that make no release."""
         if sum(isinstance(step, Promote) for step in self.steps) != 1:
             raise ValueError("a plan has one step `promote`")
+        asks = any(isinstance(step, Gate) and step.gate == SHADOW for step in self.steps)
+        if asks and self.shadow is None:
+            raise ValueError(f"the gate `{SHADOW}` needs to know what it may find")
         if any(isinstance(step, Hold | Gate | Check) for step in self.steps[self.promotion :]):
             raise ValueError("checks, gates and holds come before `promote`")
         held = False
@@ -146,9 +153,13 @@ def way_back(plan: Plan, *, moved: bool, cold: bool) -> tuple[Step, ...]:
         *_room_for_stable(plan, cold=cold),
         Start(target=one, ready=1, reason=f"{stable.reference} must be ready before it gets the traffic."),
         Shift(weights={stable.revision: WHOLE}, reason=f"All traffic goes back to {stable.reference}."),
+        *([NO_COPIES] if any(isinstance(step, Mirror) for step in plan.steps) else []),
         *([_demotion(plan)] if moved else []),
         *rest,
     )
+
+
+NO_COPIES: Final = Mirror(reason="Nobody looks at answers to copies any more.")
 
 
 def _room_for_stable(plan: Plan, *, cold: bool) -> Iterable[Step]:
@@ -183,6 +194,8 @@ def standing(steps: Iterable[Step], begun: Step | None = None) -> tuple[Step, ..
                 stopped.discard(target.revision)
             case Shift():
                 last["2 shift", ""] = step
+            case Mirror():
+                last["3 mirror", ""] = step
             case _:
                 pass
     if isinstance(begun, Scale) and begun.replicas == 0:

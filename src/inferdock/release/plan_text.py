@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from inferdock.release.plan import Kind, Plan
-from inferdock.release.steps import Bake, Check, Demote, Gate, Hold, Promote, Retire, Scale, Shift, Start, Step, Target
+from inferdock.release.steps import (
+    Bake,
+    Check,
+    Demote,
+    Gate,
+    Hold,
+    Mirror,
+    Promote,
+    Retire,
+    Scale,
+    Shift,
+    Start,
+    Step,
+    Target,
+)
 
 
 def describe(plan: Plan) -> str:
@@ -35,15 +49,19 @@ def say(step: Step, names: dict[str, str] | None = None) -> str:
         case Check():
             return "check the files"
         case Start(target=target, ready=ready):
-            return f"start {target.reference}: {target.replicas} replicas, {ready} ready to go on"
+            return f"start {target.reference}: {counted(target.replicas)}, {ready} ready to go on"
         case Scale(revision=revision, replicas=replicas):
             return f"scale {known.get(revision, revision)} down to {replicas}"
         case Gate(gate=gate):
             return f"gate {gate}"
         case Shift(weights=weights):
-            return "traffic " + ", ".join(f"{known.get(name, name)} {share:.4%}" for name, share in weights.items())
+            return "traffic " + ", ".join(
+                f"{known.get(name, name)} {percent(share)}" for name, share in weights.items()
+            )
         case Hold():
             return f"hold {step.seconds:g} s and {step.samples} requests, at most {step.limit_s:g} s"
+        case Mirror(revision=revision, share=share):
+            return f"copies of {percent(share)} to {known.get(revision, revision)}" if revision else "no more copies"
         case Promote(reference=reference):
             return f"promote {reference} to champion"
         case Demote(reference=reference):
@@ -52,3 +70,13 @@ def say(step: Step, names: dict[str, str] | None = None) -> str:
             return f"bake {seconds:g} s"
         case Retire(revision=revision):
             return f"retire {known.get(revision, revision)}"
+
+
+def counted(replicas: int) -> str:
+    """A number of replicas, for people."""
+    return "1 replica" if replicas == 1 else f"{replicas} replicas"
+
+
+def percent(share: float) -> str:
+    """A share, 0-1, for people."""
+    return f"{share * 100:.4g} %"

@@ -16,19 +16,23 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConfigError, ResourceError
 from inferdock.release.analysis import needed
-from inferdock.release.gate import SLO
+from inferdock.release.gate import SHADOW, SLO
 from inferdock.release.plan import Kind, Mode, Plan
+from inferdock.release.plan_text import percent
 from inferdock.release.steps import (
+    MAX_SECONDS,
     WHOLE,
     Bake,
     Check,
     Gate,
     Hold,
+    Mirror,
     Patience,
     Promote,
     Retire,
     Rules,
     Scale,
+    Shadow,
     Shift,
     Start,
     Step,
@@ -45,6 +49,7 @@ def make_release(
     rules: Rules,
     champion: str,
     spare: int | None,
+    why: str = "",
     allow_gap: bool = False,
 ) -> Plan:
     """Plan a gated rollout.
@@ -57,6 +62,7 @@ def make_release(
         rules: weights, gates, times and limits.
         champion: reference of the registry's champion now, "" for none.
         spare: replicas that there is room for beside those that run; None: as many as it takes.
+        why: how that is known, in a sentence.
         allow_gap: whether nothing may serve for a while where there is no other way.
 
     Raises:
@@ -67,18 +73,21 @@ def make_release(
     room = None if spare is None else (stable.replicas if stable is not None else 0) + spare
     if room is not None and to.replicas > room:
         raise ResourceError(
-            f"{to.reference} shall have {to.replicas} replicas, and there is room for {room}.",
+            _because(f"{to.reference} shall have {to.replicas} replicas, and there is room for {room}.", why),
             cure="Ask for fewer with --replicas, or make room.",
         )
     mode = _mode(stable, to, room)
     gap = mode is Mode.REPLACE and room is not None and room < 2
     if gap and not allow_gap:
         raise ResourceError(
-            "There is room for one replica only: the old revision must stop before the new one can start, and nothing "
-            "answers until it is ready; a rollback takes a cold start as well.",
+            _because(
+                "There is room for one replica only: the old revision must stop before the new one can start, and "
+                "nothing answers until it is ready; a rollback takes a cold start as well.",
+                why,
+            ),
             cure="Make room for a second replica, or allow it with --allow-gap.",
         )
-    draft = _Draft(stable=stable, to=to, rules=rules, mode=mode, room=room, gap=gap, champion=champion)
+    draft = _Draft(stable=stable, to=to, rules=rules, mode=mode, room=room, why=why, gap=gap, champion=champion)
     return Plan(
         id=id,
         model=model,
@@ -91,7 +100,8 @@ def make_release(
         notes=tuple(draft.notes()),
         steps=tuple(draft.steps()),
         limits=rules.limits,
-        patience=rules.patience,
+        patience=draft.patience,
+        shadow=draft.shadow,
     )
 
 
@@ -102,11 +112,10 @@ def _check(stable: Target | None, to: Target, rules: Rules) -> None:
         raise ConfigError("A revision that serves has at least one replica.", cure="Choose another --replicas.")
     if list(rules.weights) != sorted(set(rules.weights)):
         raise ConfigError("The weights of a canary must grow.", cure="Write for instance 0.1, 0.5, 1.")
-    if SLO in rules.gates:
-        raise ConfigError(
-            f"The gate `{SLO}` needs traffic and follows each weight by itself.", cure="Leave it out of the gates."
-        )
-    if rules.hold_limit_s < rules.hold_s:
+    for gate, needs in ((SLO, "follows each weight"), (SHADOW, "comes with copies of requests (--shadow)")):
+        if gate in rules.gates:
+            raise ConfigError(f"The gate `{gate}` {needs} by itself.", cure="Leave it out of the gates.")
+    if rules.hold_limit_s < rules.hold_s or (rules.shadow and rules.shadow.hold_limit_s < rules.shadow.hold_s):
         raise ConfigError("A hold is to last longer than it may.", cure="Raise hold_limit_s above hold_s.")
 
 
@@ -125,8 +134,21 @@ class _Draft:
     rules: Rules
     mode: Mode
     room: int | None
+    why: str
     gap: bool
     champion: str
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """How copies of requests try the new revision; None where both revisions never serve at once."""
+        return None if self.stable is None or self.gap else self.rules.shadow
+
+    @property
+    def patience(self) -> Patience:
+        """Deadlines; a gate that waits for copies gets the time that it takes."""
+        patience = self.rules.patience
+        least = self.shadow.hold_limit_s + patience.gate_s if self.shadow is not None else 0.0
+        return replace(patience, gate_s=max(patience.gate_s, min(least, MAX_SECONDS)))
 
     def notes(self) -> Iterator[str]:
         """What a person should know first."""
@@ -134,18 +156,22 @@ class _Draft:
         if stable is None:
             yield f"Nothing serves yet: {to} gets all traffic once the gates are passed."
         elif self.mode is Mode.SURGE:
-            room = "all that is wanted" if self.room is None else f"{self.room} replicas"
-            yield f"Surge: there is room for {room}, so {stable.reference} keeps its {stable.replicas}."
+            room = "no limit is known" if self.room is None else f"there is room for {self.room} replicas"
+            yield _because(f"Surge: {room}, so {stable.reference} keeps its {stable.replicas}.", self.why)
         elif self.gap:
-            yield (
+            yield _because(
                 f"Replace with a gap: there is room for one replica. {stable.reference} stops, then {to} starts; "
-                "requests wait or are refused until it is ready, and going back takes a cold start."
+                "requests wait or are refused until it is ready, and going back takes a cold start.",
+                self.why,
             )
         else:
-            yield (
+            yield _because(
                 f"Replace: there is room for {self.room} replicas, not for {stable.replicas} + {self.to.replicas}, "
-                f"so {stable.reference} gives up replicas as {to} takes over. It keeps one to the end of the bake."
+                f"so {stable.reference} gives up replicas as {to} takes over. It keeps one to the end of the bake.",
+                self.why,
             )
+        if self.rules.shadow is not None and self.shadow is None:
+            yield "No copies of requests are sent: both revisions do not serve at the same time."
         if stable is not None and self.champion != stable.reference:
             yield f"The champion is {self.champion or 'not set'}, not {stable.reference}, which serves."
 
@@ -164,6 +190,7 @@ class _Draft:
                 have = wanted
             if number == 0:
                 yield from (Gate(gate=gate, reason=_why(gate, to, stable)) for gate in self.rules.gates)
+                yield from self._shadowed()
             yield from self._stage(weight)
         expect = f" takes over from {self.champion}" if self.champion else ""
         yield Promote(
@@ -192,7 +219,7 @@ class _Draft:
                 what = "all of it stops" if left == 0 else f"{before - left} of {before} drain"
                 reason = f"There is no room for {wanted} of {to.reference} beside {stable.reference}: {what}."
                 yield Scale(revision=stable.revision, replicas=left, whole=left > 0, reason=reason)
-        reason = f"{wanted} of {to.replicas} replicas serve {_percent(weight)} of the traffic."
+        reason = f"{wanted} of {to.replicas} replicas serve {percent(weight)} of the traffic."
         yield Start(target=replace(to, replicas=wanted), ready=wanted, reason=reason)
 
     def _stage(self, weight: float) -> Iterator[Step]:
@@ -200,13 +227,22 @@ class _Draft:
         weights = {to.revision: WHOLE}
         if stable is not None and weight < WHOLE:
             weights = {stable.revision: WHOLE - weight, to.revision: weight}
-        yield Shift(weights=weights, reason=f"{_percent(weight)} of new requests go to {to.reference}.")
+        yield Shift(weights=weights, reason=f"{percent(weight)} of new requests go to {to.reference}.")
         if stable is None:
             return
         samples = needed(rules.limits)
         reason = f"Live figures gather: fewer than {samples} requests cannot show that the limits are kept."
         yield Hold(seconds=rules.hold_s, samples=samples, limit_s=rules.hold_limit_s, reason=reason)
         yield Gate(gate=SLO, reason=f"Errors, TTFT and TPOT of {to.reference} are held against the limits.")
+
+    def _shadowed(self) -> Iterator[Step]:
+        shadow, to = self.shadow, self.to
+        if shadow is None:
+            return
+        reason = f"{to.reference} is tried with what clients really ask, and nobody gets its answers."
+        yield Mirror(revision=to.revision, share=shadow.share, reason=reason)
+        yield Gate(gate=SHADOW, reason=f"Answers and times of {to.reference} are held against those that clients got.")
+        yield Mirror(reason="The canary gets requests of its own from here on.")
 
     def _after(self, have: int) -> Iterator[Step]:
         to, stable, rules = self.to, self.stable, self.rules
@@ -233,6 +269,7 @@ def make_rollback(
     champion: str,
     ready: int,
     spare: int | None,
+    why: str = "",
     patience: Patience | None = None,
     allow_gap: bool = False,
 ) -> Plan:
@@ -246,6 +283,7 @@ def make_rollback(
         champion: reference of the registry's champion now, "" for none.
         ready: replicas of ``to`` that are ready now; with one or more the rollback is a flip.
         spare: replicas that there is room for beside those that run; None: as many as it takes.
+        why: how that is known, in a sentence.
         patience: deadlines.
         allow_gap: whether nothing may serve for a while where there is no other way.
 
@@ -257,13 +295,15 @@ def make_rollback(
     room = None if spare is None else bad.replicas + ready + spare
     if room is not None and to.replicas > room:
         raise ResourceError(
-            f"{to.reference} shall have {to.replicas} replicas, and there is room for {room}.",
+            _because(f"{to.reference} shall have {to.replicas} replicas, and there is room for {room}.", why),
             cure="Ask for fewer with --replicas, or make room.",
         )
     gap = ready == 0 and room is not None and room < 2
     if gap and not allow_gap:
         raise ResourceError(
-            f"There is room for one replica only: {bad.reference} must stop before {to.reference} can start.",
+            _because(
+                f"There is room for one replica only: {bad.reference} must stop before {to.reference} can start.", why
+            ),
             cure="Make room for a second replica, or allow it with --allow-gap.",
         )
     return Plan(
@@ -276,7 +316,7 @@ def make_rollback(
         room=room,
         gap=gap,
         champion=champion,
-        notes=(_rollback_note(to, ready, gap=gap),),
+        notes=(_because(_rollback_note(to, ready, gap=gap), "" if ready else why),),
         steps=tuple(_rollback_steps(bad, to, ready, room)),
         patience=patience or Patience(),
     )
@@ -310,5 +350,5 @@ def _why(gate: str, to: Target, stable: Target | None) -> str:
     return known.get(gate, f"{to.reference} must pass `{gate}`.")
 
 
-def _percent(share: float) -> str:
-    return f"{share * 100:.4g} %"
+def _because(text: str, why: str) -> str:
+    return f"{text} {why[:1].upper()}{why[1:]}".rstrip()

@@ -34,6 +34,7 @@ from inferdock.release.steps import (
     Check,
     Demote,
     Hold,
+    Mirror,
     Promote,
     Retire,
     Scale,
@@ -118,12 +119,12 @@ class Runner:
             ConflictError: the lease was lost.
             ResourceError: the journal cannot be written.
         """
-        self._lease.check()
+        await self._lease.check()
         unsettled = self.progress.seq > 1
         if unsettled and self.progress.state not in RESTING and not self.progress.taken:
-            self._note(Taken(), reason="A runner takes the release up.")
+            await self._note(Taken(), reason="A runner takes the release up.")
         while True:
-            self._answer_mail()
+            await self._answer_mail()
             if self.progress.state in RESTING:
                 return self.progress
             await self._guarded(settle=unsettled)
@@ -135,13 +136,13 @@ class Runner:
         Raises:
             ConflictError: the release as it stands cannot follow it.
         """
-        self._lease.check()
+        await self._lease.check()
         if request.id not in self.progress.answered:
             trigger = trigger_of(request.wish, self.progress)
             if trigger is not None:
-                self._turn(trigger, said(request), request=request)
+                await self._turn(trigger, said(request), request=request)
             elif request.wish is Wish.RESUME and self.progress.state not in RESTING:
-                self._note(Taken(request=request.id), by=_by(request), reason=request.reason)
+                await self._note(Taken(request=request.id), by=_by(request), reason=request.reason)
             else:
                 raise ConflictError(cannot(request, self.progress), cure="Look at `inferdock release status`.")
         return await self.run()
@@ -158,13 +159,13 @@ class Runner:
                 await self._settle()
                 settled = True
             trigger, why = await self._stay()
-            self._turn(trigger, why)
+            await self._turn(trigger, why)
         except AskedError as asked:
-            self._turn(asked.trigger, said(asked.request), request=asked.request)
+            await self._turn(asked.trigger, said(asked.request), request=asked.request)
         except UnsureError as exc:
-            self._turn(sorry, str(exc))
+            await self._turn(sorry, str(exc))
         except StepFailedError as exc:
-            self._turn(Trigger.FAIL if settled and self._to_blame(state) else sorry, str(exc))
+            await self._turn(Trigger.FAIL if settled and self._to_blame(state) else sorry, str(exc))
 
     def _to_blame(self, state: State) -> bool:
         """Whether the new revision is to blame for a step that failed, so that going back mends it.
@@ -199,8 +200,8 @@ class Runner:
         while (index := self.progress.next) < until:
             step = self.progress.plan.steps[index]
             if hasty and isinstance(step, GateStep | Hold):
-                self._begin(Way.FORWARD, index)
-                self._note(Done(way=Way.FORWARD, step=index, seconds=0, note="left out: promoted by hand"))
+                await self._begin(Way.FORWARD, index)
+                await self._note(Done(way=Way.FORWARD, step=index, seconds=0, note="left out: promoted by hand"))
             else:
                 await self._apply(Way.FORWARD, index, step)
 
@@ -224,18 +225,18 @@ class Runner:
     # -- one step --------------------------------------------------------------------------------------------
 
     async def _apply(self, way: Way, index: int, step: Step) -> None:
-        self._begin(way, index)
+        await self._begin(way, index)
         began = self._clock.monotonic()
         note = await self._do(index, step)
         now = self._clock.monotonic()
         flip = self._since_decision() if self._flips(way, step) else None
         took = min(max(0.0, now - began), MAX_SECONDS)
-        self._note(Done(way=way, step=index, seconds=took, note=clean(note, MAX_TEXT), flip_s=flip))
+        await self._note(Done(way=way, step=index, seconds=took, note=clean(note, MAX_TEXT), flip_s=flip))
 
-    def _begin(self, way: Way, index: int) -> None:
-        begun = self.progress.back_begun if way is Way.BACK else self.progress.begun
-        if not begun:
-            self._note(Begun(way=way, step=index))
+    async def _begin(self, way: Way, index: int) -> None:
+        back = way is Way.BACK
+        if not (self.progress.back_begun if back else self.progress.begun):
+            await self._note(Begun(way=way, step=index), reason=self.progress.back[index].reason if back else "")
 
     async def _do(self, index: int, step: Step) -> str:
         """Apply a step; what is worth noting about it."""
@@ -250,6 +251,8 @@ class Runner:
                 return await self._hands.scale(step)
             case Shift():
                 return await self._hands.shift(step)
+            case Mirror():
+                return await self._hands.mirror(step)
             case Retire():
                 return await self._hands.retire(step)
             case Promote():
@@ -258,18 +261,18 @@ class Runner:
                 return await self._hands.demote(step)
             case Hold():
                 mark, elapsed = await self._mark(index)
-                return self._judged(index, await self._watch.hold(step, mark, elapsed))
+                return await self._judged(index, await self._watch.hold(step, mark, elapsed))
             case Bake():
                 mark, elapsed = await self._mark(index)
                 seen = await self._watch.bake(step, mark, elapsed, self.progress.stable_seen)
-                return self._judged(index, seen, lenient=True)
+                return await self._judged(index, seen, lenient=True)
 
     # -- verdicts --------------------------------------------------------------------------------------------
 
     async def _pass(self, index: int, name: str) -> str:
         """Ask a gate."""
         finding = await self._consult.ask(name)
-        return self._judged(index, Seen(finding=finding), gate=name)
+        return await self._judged(index, Seen(finding=finding), gate=name)
 
     async def _judge_figures(self, index: int) -> str:
         """The runner's own gate: the figures since the last hold began.
@@ -281,14 +284,14 @@ class Runner:
         if mark is None or mark.used or mark.step == index:
             hold = next(step for step in reversed(plan.steps[:index]) if isinstance(step, Hold))
             counts, elapsed = await self._mark(index)
-            self._judged(index, await self._watch.hold(hold, counts, elapsed))
+            await self._judged(index, await self._watch.hold(hold, counts, elapsed))
         else:
             counts = mark.counts
         try:
             seen = await self._watch.judge(counts, self.progress.stable_seen)
         except InferdockError as exc:
             raise UnsureError(str(exc)) from exc
-        return self._judged(index, seen)
+        return await self._judged(index, seen)
 
     async def _mark(self, index: int) -> tuple[Mapping[str, Counts], float]:
         """Figures when this step's window began, and the seconds since; they are in the journal."""
@@ -301,10 +304,10 @@ class Runner:
                 raise UnsureError("nobody says the figures of the gateway")
             self._listener.waiting("the gateway does not say its figures")
             await self._tick()
-        self._note(Marked(step=index, counts=dict(figures)))
+        await self._note(Marked(step=index, counts=dict(figures)))
         return figures, 0.0
 
-    def _judged(self, index: int, seen: Seen, *, gate: str = SLO, lenient: bool = False) -> str:
+    async def _judged(self, index: int, seen: Seen, *, gate: str = SLO, lenient: bool = False) -> str:
         """Keep a verdict with its evidence, and act on it."""
         finding = seen.finding
         if finding is None:
@@ -312,7 +315,7 @@ class Runner:
         entry = Judged(
             step=index, gate=gate, verdict=finding.verdict, evidence=keepable(finding.evidence), stable=seen.stable
         )
-        self._note(entry, reason=finding.reason)
+        await self._note(entry, reason=finding.reason)
         if finding.verdict is Verdict.FAIL:
             raise StepFailedError(f"{gate}: {finding.reason}")
         if finding.verdict is Verdict.INCONCLUSIVE and not lenient:
@@ -321,16 +324,16 @@ class Runner:
 
     # -- journal and commands --------------------------------------------------------------------------------
 
-    def _note(self, entry: Entry, *, reason: str = "", by: By | None = None) -> None:
-        event = self._journal.append(entry, by or self._by, self._clock.now(), reason=reason)
+    async def _note(self, entry: Entry, *, reason: str = "", by: By | None = None) -> None:
+        event = await self._journal.append(entry, by or self._by, self._clock.now(), reason=reason)
         self._listener.event(event)
 
-    def _turn(self, trigger: Trigger, reason: str, *, request: Request | None = None) -> None:
+    async def _turn(self, trigger: Trigger, reason: str, *, request: Request | None = None) -> None:
         """Go to another state."""
         by = _by(request) if request is not None else None
-        self._note(Turned(trigger=trigger, request=request.id if request else ""), reason=reason, by=by)
+        await self._note(Turned(trigger=trigger, request=request.id if request else ""), reason=reason, by=by)
         if request is not None:
-            self._mailbox.remove(request)
+            await self._mailbox.remove(request)
         rollback = self.progress.plan.kind is Kind.ROLLBACK
         if self.progress.state is State.ABORTING or (trigger is Trigger.BEGIN and rollback):
             waited = (self._clock.now() - unspell(request.time)).total_seconds() if request is not None else 0.0
@@ -353,33 +356,33 @@ class Runner:
     async def _tick(self) -> None:
         """Wait a moment, then see whether we may go on."""
         await self._clock.sleep(self.progress.plan.patience.poll_s)
-        self._check()
+        await self._check()
 
-    def _check(self) -> None:
+    async def _check(self) -> None:
         """See whether we may go on.
 
         Raises:
             ConflictError: the lease was lost.
             AskedError: a command came in.
         """
-        self._lease.check()
-        for request in self._mailbox.waiting():
+        await self._lease.check()
+        for request in await self._mailbox.waiting():
             if request.id in self.progress.answered:
-                self._mailbox.remove(request)
+                await self._mailbox.remove(request)
                 continue
             trigger = trigger_of(request.wish, self.progress)
             if trigger is not None:
                 raise AskedError(request, trigger)
-            self._note(Refused(request=request.id), by=_by(request), reason=cannot(request, self.progress))
-            self._mailbox.remove(request)
+            await self._note(Refused(request=request.id), by=_by(request), reason=cannot(request, self.progress))
+            await self._mailbox.remove(request)
 
-    def _answer_mail(self) -> None:
+    async def _answer_mail(self) -> None:
         """Follow the commands that wait, one after the other."""
         while True:
             try:
-                return self._check()
+                return await self._check()
             except AskedError as asked:
-                self._turn(asked.trigger, said(asked.request), request=asked.request)
+                await self._turn(asked.trigger, said(asked.request), request=asked.request)
 
 
 def _by(request: Request) -> By:

@@ -89,6 +89,18 @@ class Shift(_Step, frozen=True, tag="shift"):
             raise ValueError("weights must add up to 1")
 
 
+class Mirror(_Step, frozen=True, tag="mirror"):
+    """Copies of new requests go to a revision too, whose answers nobody gets.
+
+    Attributes:
+        revision: which; "" for none.
+        share: of the requests, 0-1.
+    """
+
+    revision: Annotated[str, Meta(max_length=500)] = ""
+    share: Share = 0.0
+
+
 class Hold(_Step, frozen=True, tag="hold"):
     """Wait while live figures gather; ends early when they show that the new revision is worse.
 
@@ -145,7 +157,7 @@ class Retire(_Step, frozen=True, tag="retire"):
     revision: Word
 
 
-Step = Check | Start | Scale | Gate | Shift | Hold | Promote | Demote | Bake | Retire
+Step = Check | Start | Scale | Gate | Shift | Mirror | Hold | Promote | Demote | Bake | Retire
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,6 +208,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
 
 
+class Shadow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How copies of requests try a revision before anybody gets its answers.
+
+    Attributes:
+        share: of the requests that are copied.
+        hold_s: copies are sent so long, at least.
+        hold_limit_s: at most; with fewer samples than wanted the gate is inconclusive.
+        max_difference: share of comparable answers that may differ from those that clients got; None: not judged.
+        min_samples: copies below which nothing good is said, and comparable answers as well.
+    """
+
+    share: Annotated[float, Meta(gt=0, le=1)]
+    hold_s: Seconds = 60.0
+    hold_limit_s: Seconds = 600.0
+    max_difference: Share | None = None
+    min_samples: Annotated[int, Meta(ge=1, le=10**9)] = 50
+
+
 class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How releases of a model go.
 
@@ -208,6 +238,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         window_s: figures of so many seconds are judged at a time during the bake.
         limits: what live figures must keep to.
         patience: deadlines.
+        shadow: copies of requests before the canary; None: none.
     """
 
     weights: Annotated[tuple[Annotated[float, Meta(gt=0, le=1)], ...], Meta(max_length=50)] = (0.1, 0.5, 1.0)
@@ -218,3 +249,4 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     window_s: Annotated[float, Meta(gt=0, le=MAX_SECONDS)] = 30.0
     limits: Limits = Limits()
     patience: Patience = Patience()
+    shadow: Shadow | None = None

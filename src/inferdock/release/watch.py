@@ -101,8 +101,8 @@ class Watch:
             if (now := await self.read()) is not None:
                 new, stable = self.window(mark, now)
                 requests = new.requests
-                if requests >= max(2 * looked_at, self._plan.limits.min_to_fail):
-                    look, looked_at = look + 1, requests
+                if new.seen >= max(2 * looked_at, self._plan.limits.min_to_fail):
+                    look, looked_at = look + 1, new.seen
                     finding = judge(new, stable, self._plan.limits, look=look)
                     if finding.verdict is Verdict.FAIL:
                         return Seen(finding=finding, stable=stable)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from inferdock.kube import api
+from inferdock.kube import transport
 from inferdock.kube.access import ClusterAccess, cluster_access
 from inferdock.kube.api import KubeClient
 from inferdock.kube.errors import ApiGone, ApiNonsense, ApiRefused, ApiUnreachable
@@ -45,7 +45,7 @@ async def test_namespace_and_selector_reach_the_server():
     async with cluster() as (fake, client):
         await fake.put(endpoint_slice("a", endpoint()))
         assert await client.list_slices("other", "inferdock.io/model,a=b") == ([], "101")
-        assert fake.requests == [{"namespace": "other", "limit": "500", "labelSelector": "inferdock.io/model,a=b"}]
+        assert fake.queries == [{"namespace": "other", "limit": "500", "labelSelector": "inferdock.io/model,a=b"}]
 
 
 async def test_a_watch_begins_after_the_version_and_asks_for_bookmarks_and_an_end():
@@ -54,8 +54,8 @@ async def test_a_watch_begins_after_the_version_and_asks_for_bookmarks_and_an_en
         await fake.put(endpoint_slice("b", endpoint()))
         (event,) = await first_events(client, "101", 1)
         assert (event.type, event.object.metadata.name) == ("ADDED", "b")
-        assert fake.requests[0]["allowWatchBookmarks"] == "true"
-        assert 100 <= int(fake.requests[0]["timeoutSeconds"]) <= 200
+        assert fake.queries[0]["allowWatchBookmarks"] == "true"
+        assert 100 <= int(fake.queries[0]["timeoutSeconds"]) <= 200
 
 
 async def test_events_may_be_cut_into_single_bytes():
@@ -126,15 +126,15 @@ async def test_a_connection_cut_in_the_middle_of_a_line_is_an_outage_and_no_even
 
 
 async def test_a_line_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(api, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(transport, "MAX_LINE_BYTES", 1000)
     async with cluster() as (fake, client):
-        await fake.send_line(b"x" * 2000)
+        fake.send_line(b"x" * 2000)
         with pytest.raises(ApiNonsense, match="longer than 1000"):
             await first_events(client, "100", 1)
 
 
 async def test_a_list_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(api, "MAX_LIST_BYTES", 1000)
+    monkeypatch.setattr(transport, "MAX_LIST_BYTES", 1000)
     async with cluster() as (fake, client):
         for number in range(5):
             await fake.put(endpoint_slice(f"s{number}", endpoint()))

@@ -6,6 +6,7 @@ import contextlib
 import aiohttp
 import pytest
 
+from inferdock.app.gateway import followed
 from inferdock.config.settings import KubernetesSettings
 from inferdock.kube.access import cluster_access
 from inferdock.kube.source import follow
@@ -92,3 +93,19 @@ keys: {{check: never}}
             body = {"model": "org/demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
             async with session.post(f"{url}/v1/chat/completions", json=body) as response:
                 assert response.status == 200
+
+
+async def test_a_defect_in_what_follows_the_cluster_is_said_and_the_gateway_serves_on():
+    lines = bytearray()
+    log = EventLog(lines.extend)
+
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    task = followed(broken(), log)
+    with contextlib.suppress(RuntimeError):
+        await task
+    await asyncio.sleep(0)
+    log.flush()
+    assert b"cluster no longer followed" in lines
+    assert b"a defect" in lines

@@ -9,7 +9,8 @@ from inferdock.domain.endpoint import EndpointSpec
 from inferdock.kube.access import ClusterAccess
 from inferdock.kube.api import KubeClient
 from inferdock.kube.endpoint_slices import SliceRules
-from inferdock.kube.source import BACKOFF_MAX_S, EndpointSliceSource
+from inferdock.kube.follow import BACKOFF_MAX_S
+from inferdock.kube.source import EndpointSliceSource
 from inferdock.telemetry.logs import EventLog
 from tests.support.fake_kube import FakeKube, endpoint, endpoint_slice, running_fake_kube
 
@@ -52,7 +53,7 @@ class Follower:
 
     async def until_requests(self, count: int) -> None:
         """Wait until the server had so many requests."""
-        await self.until(lambda: len(self.fake.requests) >= count)
+        await self.until(lambda: len(self.fake.queries) >= count)
 
     async def until(self, holds) -> None:
         """Wait until something holds."""
@@ -125,7 +126,7 @@ async def test_a_watch_that_ends_is_resumed_from_the_last_bookmark_without_a_lis
             await fake.bookmark()
             await fake.end_watches()
             await follower.until_requests(3)
-            assert [request.get("resourceVersion") for request in fake.requests[:3]] == [None, "101", "102"]
+            assert [request.get("resourceVersion") for request in fake.queries[:3]] == [None, "101", "102"]
 
 
 async def test_what_happens_while_the_watch_is_cut_is_not_missed():
@@ -147,7 +148,7 @@ async def test_history_that_is_gone_is_listed_anew():
         await fake.delete("a")
         await fake.end_watches("gone")
         await follower.until_hosts("10.0.0.2")
-        await follower.until(lambda: "watch" not in fake.requests[-2])
+        await follower.until(lambda: "watch" not in fake.queries[-2])
 
 
 async def test_while_the_api_is_down_the_endpoints_stay_and_one_line_says_so():
@@ -204,7 +205,7 @@ async def test_nonsense_in_a_watch_leads_to_a_new_list_and_no_harm():
     async with running_fake_kube() as fake, following(fake) as follower:
         await fake.put(slice_of("a", "10.0.0.1"))
         await follower.until_hosts("10.0.0.1")
-        await fake.send_line(b'{"type":"ADDED","object":"oops"}\n')
+        fake.send_line(b'{"type":"ADDED","object":"oops"}\n')
         await fake.put(slice_of("b", "10.0.0.2"))
         await follower.until_hosts("10.0.0.1", "10.0.0.2")
 
@@ -235,11 +236,11 @@ async def test_endpoints_that_the_gateway_refuses_are_offered_again():
 async def test_after_some_failures_in_a_row_the_version_is_no_longer_trusted():
     async with running_fake_kube() as fake, following(fake) as follower:
         await follower.until(lambda: fake.open_watches)
-        before = len(fake.requests)
+        before = len(fake.queries)
         fake.refusals.extend([(504, {})] * 2)  # as for a version that a restored etcd has not reached
         await fake.end_watches("cut")
         await follower.until_requests(before + 4)
-        assert ["watch" in request for request in fake.requests[before:][:4]] == [True, True, False, True]
+        assert ["watch" in request for request in fake.queries[before:][:4]] == [True, True, False, True]
 
 
 async def test_a_slice_that_cannot_be_used_is_named_once():

@@ -1,4 +1,4 @@
-"""Journals: what is kept, what is refused, what a crash may leave."""
+"""Journals in files: what is kept, what is refused, what a crash may leave."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from inferdock.domain.moment import spell, unspell
 from inferdock.domain.verdict import Verdict
 from inferdock.release import journal as module
 from inferdock.release.events import Begun, Done, Entry, Judged, Planned, Taken, Turned, Way
-from inferdock.release.journal import By, Journal, Journals
+from inferdock.release.file_journal import FileJournals
+from inferdock.release.journal import By, Journal
 from inferdock.release.machine import State, Trigger
 from tests.support.fake_driver import BY, EPOCH
 from tests.support.releases import plan
 
 
 @pytest.fixture
-def journals(tmp_path: Path) -> Journals:
-    return Journals(tmp_path / "releases")
+def journals(tmp_path: Path) -> FileJournals:
+    return FileJournals(tmp_path / "releases")
 
 
 @pytest.fixture
-def journal(journals: Journals) -> Journal:
-    made = journals.create(plan(), BY, EPOCH, reason="a better model")
+async def journal(journals: FileJournals) -> Journal:
+    made = await journals.create(plan(), BY, EPOCH, reason="a better model")
     for entry in (Turned(trigger=Trigger.BEGIN), Begun(way=Way.FORWARD, step=0)):
-        made.append(entry, BY, EPOCH)
+        await made.append(entry, BY, EPOCH)
     return made
 
 
-def test_who_did_what_from_where_and_why_is_kept(journals: Journals, journal: Journal) -> None:
+async def test_who_did_what_from_where_and_why_is_kept(journals: FileJournals, journal: Journal) -> None:
     evidence = {"file": "model.safetensors", "share": 0.25}
     judged = Judged(step=0, gate="digests", verdict=Verdict.FAIL, evidence=evidence)
-    journal.append(judged, By(actor="ada", origin="host:7"), EPOCH, reason="a byte is wrong")
-    first, *_, last = journals.events("r1")
+    await journal.append(judged, By(actor="ada", origin="host:7"), EPOCH, reason="a byte is wrong")
+    first, *_, last = await journals.events("r1")
     assert (first.actor, first.origin, first.reason) == ("ada", "test", "a better model")
     assert (last.actor, last.origin, last.reason, last.entry) == ("ada", "host:7", "a byte is wrong", judged)
 
 
-def test_a_release_is_where_its_events_say(journals: Journals, journal: Journal) -> None:
-    progress = journals.progress("r1")
+async def test_a_release_is_where_its_events_say(journals: FileJournals, journal: Journal) -> None:
+    progress = await journals.progress("r1")
     assert (progress.state, progress.next, progress.begun) == (State.RUNNING, 0, True)
-    journal.append(Done(way=Way.FORWARD, step=0, seconds=1), BY, EPOCH)
-    assert journals.progress("r1") == journal.progress
+    await journal.append(Done(way=Way.FORWARD, step=0, seconds=1), BY, EPOCH)
+    assert await journals.progress("r1") == journal.progress
     assert journal.progress.next == 1
 
 
@@ -66,20 +67,20 @@ def test_a_release_is_where_its_events_say(journals: Journals, journal: Journal)
     ],
     ids=["begin twice", "promoted", "restored", "a later step", "the way back", "done later", "a second plan"],
 )
-def test_what_cannot_follow_is_not_written(journals: Journals, journal: Journal, entry: Entry) -> None:
+async def test_what_cannot_follow_is_not_written(journals: FileJournals, journal: Journal, entry: Entry) -> None:
     before = journals.path("r1").read_bytes()
     with pytest.raises(IntegrityError, match="makes no sense"):
-        journal.append(entry, BY, EPOCH)
+        await journal.append(entry, BY, EPOCH)
     assert journals.path("r1").read_bytes() == before
 
 
-def test_half_a_line_at_the_end_is_left_out_and_cut_off(journals: Journals, journal: Journal) -> None:
+async def test_half_a_line_at_the_end_is_left_out_and_cut_off(journals: FileJournals, journal: Journal) -> None:
     path = journals.path("r1")
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:100])
-    assert len(journals.events("r1")) == 3
+    assert len(await journals.events("r1")) == 3
     assert path.read_bytes() != whole
-    journals.open("r1").close()
+    await (await journals.open("r1")).close()
     assert path.read_bytes() == whole
 
 
@@ -140,30 +141,30 @@ def _resealed(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], b
         "binary",
     ],
 )
-def test_a_damaged_journal_is_refused_with_a_sentence(
-    journals: Journals, journal: Journal, harm: Callable[[bytes], bytes]
+async def test_a_damaged_journal_is_refused_with_a_sentence(
+    journals: FileJournals, journal: Journal, harm: Callable[[bytes], bytes]
 ) -> None:
     path = journals.path("r1")
     harmed = harm(path.read_bytes())
     path.write_bytes(harmed)
     for look in (journals.progress, journals.open):
         with pytest.raises(IntegrityError) as caught:
-            look("r1")
+            await look("r1")
         assert caught.value.cure
     assert path.read_bytes() == harmed
 
 
-def test_a_journal_that_is_a_pipe_or_a_link_does_not_hold_anybody_up(journals: Journals, journal: Journal) -> None:
+async def test_a_journal_that_is_a_pipe_or_a_link_holds_nobody_up(journals: FileJournals, journal: Journal) -> None:
     os.mkfifo(journals.path("pipe"))
     journals.path("link").symlink_to(journals.path("r1"))
     with pytest.raises((IntegrityError, ResourceError)):
-        journals.events("pipe")
+        await journals.events("pipe")
     with pytest.raises(ResourceError):
-        journals.events("link")
+        await journals.events("link")
 
 
-def test_a_full_disk_is_said_and_nothing_more_is_written(
-    journals: Journals, journal: Journal, monkeypatch: pytest.MonkeyPatch
+async def test_a_full_disk_is_said_and_nothing_more_is_written(
+    journals: FileJournals, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -171,59 +172,59 @@ def test_a_full_disk_is_said_and_nothing_more_is_written(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", full)
         with pytest.raises(ResourceError, match="No space"):
-            journal.append(Done(way=Way.FORWARD, step=0, seconds=0), BY, EPOCH)
+            await journal.append(Done(way=Way.FORWARD, step=0, seconds=0), BY, EPOCH)
     with pytest.raises(ResourceError, match="before"):
-        journal.append(Done(way=Way.FORWARD, step=0, seconds=0), BY, EPOCH)
-    assert journals.progress("r1").seq == 3
+        await journal.append(Done(way=Way.FORWARD, step=0, seconds=0), BY, EPOCH)
+    assert (await journals.progress("r1")).seq == 3
 
 
-def test_what_cannot_be_read_back_is_not_written(journals: Journals, journal: Journal) -> None:
+async def test_what_cannot_be_read_back_is_not_written(journals: FileJournals, journal: Journal) -> None:
     with pytest.raises(ConfigError, match="cannot keep"):
-        journal.append(Done(way=Way.FORWARD, step=0, seconds=-5), BY, EPOCH)
+        await journal.append(Done(way=Way.FORWARD, step=0, seconds=-5), BY, EPOCH)
     with pytest.raises(ConfigError, match="cannot keep"):
-        journals.create(replace(plan(), id="r2", model="a\nb"), BY, EPOCH, reason="")
-    assert journals.ids() == ["r1"]
+        await journals.create(replace(plan(), id="r2", model="a\nb"), BY, EPOCH, reason="")
+    assert await journals.ids() == ["r1"]
 
 
-def test_a_journal_has_an_end(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_journal_has_an_end(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_EVENTS", 3)
     with pytest.raises(ResourceError, match="full"):
-        journal.append(Taken(), BY, EPOCH)
+        await journal.append(Taken(), BY, EPOCH)
 
 
-def test_one_journal_for_each_id(journals: Journals, journal: Journal) -> None:
+async def test_one_journal_for_each_id(journals: FileJournals, journal: Journal) -> None:
     with pytest.raises(ConflictError, match="r1"):
-        journals.create(plan(), BY, EPOCH, reason="")
+        await journals.create(plan(), BY, EPOCH, reason="")
 
 
 @pytest.mark.parametrize("release", ["", "../r1", "R1", "r1/x", "a" * 64, "r1\n"])
-def test_only_ids_name_journals(journals: Journals, release: str) -> None:
+async def test_only_ids_name_journals(journals: FileJournals, release: str) -> None:
     with pytest.raises(ConfigError, match="no id"):
-        journals.events(release)
+        await journals.events(release)
 
 
-def test_a_release_that_is_not_there_is_said_to_be_so(journals: Journals) -> None:
+async def test_a_release_that_is_not_there_is_said_to_be_so(journals: FileJournals) -> None:
     with pytest.raises(RegistryError, match="no release r9"):
-        journals.open("r9")
-    assert journals.ids() == []
-    assert journals.unfinished() is None
+        await journals.open("r9")
+    assert await journals.ids() == []
+    assert await journals.unfinished() is None
 
 
-def test_texts_that_are_no_unicode_are_kept_as_far_as_they_go(journals: Journals) -> None:
-    journals.create(plan(), By(actor="a\udcff", origin="x" * 9999), EPOCH, reason="\ud800" * 9999).close()
-    event = journals.events("r1")[0]
+async def test_texts_that_are_no_unicode_are_kept_as_far_as_they_go(journals: FileJournals) -> None:
+    await journals.create(plan(), By(actor="a\udcff", origin="x" * 9999), EPOCH, reason="\ud800" * 9999)
+    event = (await journals.events("r1"))[0]
     assert event.actor == "a?"
     assert len(event.origin) == 500
 
 
-def test_times_never_go_back(journal: Journal) -> None:
+async def test_times_never_go_back(journal: Journal) -> None:
     later = unspell("2030-01-01T00:00:00.000Z")
-    journal.append(Taken(), BY, later)
-    assert journal.append(Taken(), BY, EPOCH).time == spell(later)
+    await journal.append(Taken(), BY, later)
+    assert (await journal.append(Taken(), BY, EPOCH)).time == spell(later)
 
 
-def test_a_file_that_a_dead_process_left_does_not_stop_the_next(journals: Journals) -> None:
+async def test_a_file_that_a_dead_process_left_does_not_stop_the_next(journals: FileJournals) -> None:
     journals.folder.mkdir()
     (journals.folder / f".r1.jsonl.{os.getpid()}").write_text("half")
-    journals.create(plan(), BY, EPOCH, reason="").close()
-    assert journals.ids() == ["r1"]
+    await (await journals.create(plan(), BY, EPOCH, reason="")).close()
+    assert await journals.ids() == ["r1"]

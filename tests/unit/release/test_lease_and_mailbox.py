@@ -11,9 +11,10 @@ import pytest
 
 from inferdock.domain.errors import ConflictError, ResourceError
 from inferdock.release.events import CROWDED
+from inferdock.release.file_mailbox import FileMailbox
 from inferdock.release.lease import FileLease
 from inferdock.release.machine import State, Trigger
-from inferdock.release.mailbox import Mailbox, Wish, trigger_of
+from inferdock.release.mailbox import Wish, trigger_of
 from inferdock.release.progress import Progress
 from tests.support.fake_driver import World
 from tests.support.releases import plan, request
@@ -27,7 +28,7 @@ async def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
     assert caught.value.cure
     await first.release()
     await second.acquire("bob")
-    second.check()
+    await second.check()
     assert first.held_by() == "bob"
     await second.release()
     assert first.held_by() is None
@@ -39,17 +40,17 @@ async def test_a_lease_whose_file_was_replaced_is_lost(tmp_path: Path) -> None:
     await lease.acquire("ada")
     (tmp_path / "lease").unlink()
     with pytest.raises(ConflictError, match="removed"):
-        lease.check()
+        await lease.check()
     (tmp_path / "lease").touch()
     with pytest.raises(ConflictError, match="removed"):
-        lease.check()
+        await lease.check()
 
 
 async def test_a_lease_that_is_not_held_is_none(tmp_path: Path) -> None:
     lease = FileLease(tmp_path / "lease")
     assert lease.held_by() is None
     with pytest.raises(ConflictError, match="not held"):
-        lease.check()
+        await lease.check()
     await lease.acquire("ada")
     with pytest.raises(ConflictError, match="already"):
         await lease.acquire("ada")
@@ -64,18 +65,18 @@ async def test_a_lease_that_cannot_be_is_said_so(tmp_path: Path) -> None:
         await FileLease(tmp_path / "link").acquire("ada")
 
 
-def test_commands_come_out_in_the_order_in_which_they_were_given(tmp_path: Path) -> None:
-    box, world = Mailbox(tmp_path / "box"), World()
-    assert box.waiting() == []
+async def test_commands_come_out_in_the_order_in_which_they_were_given(tmp_path: Path) -> None:
+    box, world = FileMailbox(tmp_path / "box"), World()
+    assert await box.waiting() == []
     requests = []
     for number, wish in enumerate([Wish.PAUSE, Wish.ABORT, Wish.RESUME]):
         world.time = 100.0 - number
         requests.append(request(wish, world, number))
-        box.post(requests[-1])
-    assert box.waiting() == requests[::-1]
-    box.remove(requests[1])
-    box.remove(requests[1])
-    assert box.waiting() == [requests[2], requests[0]]
+        await box.post(requests[-1])
+    assert await box.waiting() == requests[::-1]
+    await box.remove(requests[1])
+    await box.remove(requests[1])
+    assert await box.waiting() == [requests[2], requests[0]]
 
 
 def _spelt(**changes: Any) -> bytes:
@@ -97,27 +98,27 @@ def _spelt(**changes: Any) -> bytes:
     ],
     ids=["empty", "binary", "deep", "wish", "id", "another id", "long", "unknown"],
 )
-def test_what_is_no_command_is_thrown_away(tmp_path: Path, data: bytes) -> None:
+async def test_what_is_no_command_is_thrown_away(tmp_path: Path, data: bytes) -> None:
     right = request(Wish.PAUSE, World(), 3)
     path = tmp_path / f"{right.time}-{right.id}.json"
     path.write_bytes(data)
-    assert Mailbox(tmp_path).waiting() == []
+    assert await FileMailbox(tmp_path).waiting() == []
     assert not path.exists()
 
 
-def test_other_files_links_and_pipes_are_left_alone(tmp_path: Path) -> None:
+async def test_other_files_links_and_pipes_are_left_alone(tmp_path: Path) -> None:
     right = request(Wish.PAUSE, World(), 3)
     (tmp_path / "note.txt").touch()
     (tmp_path / f"{right.time}-{right.id}.json").symlink_to(tmp_path / "note.txt")
     os.mkfifo(tmp_path / f"{right.time}-{4:032x}.json")
-    assert Mailbox(tmp_path).waiting() == []
+    assert await FileMailbox(tmp_path).waiting() == []
     assert (tmp_path / "note.txt").exists()
 
 
-def test_a_mailbox_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+async def test_a_mailbox_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot be left"):
-        Mailbox(tmp_path / "file").post(request(Wish.PAUSE, World()))
+        await FileMailbox(tmp_path / "file").post(request(Wish.PAUSE, World()))
 
 
 @pytest.mark.parametrize(

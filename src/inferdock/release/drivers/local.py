@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,15 +21,14 @@ from inferdock.domain.errors import (
     ResourceError,
     UnreachableError,
 )
-from inferdock.release.driver import Observed, Running
-from inferdock.release.figures import Counts, Histogram
+from inferdock.release.driver import Observed, Room, Running
+from inferdock.release.figures import Counts
+from inferdock.release.readings import counts_of
 from inferdock.release.steps import Target
-from inferdock.telemetry.scrape import RevisionFigures, read_figures
+from inferdock.telemetry.scrape import read_figures
 
 ANSWER_S: Final = 20.0
 MAX_METRICS_BYTES: Final = 64 * 1024 * 1024
-GIVEN_UP_AFTER: Final = 3
-"""Failed starts in a row after which a replica will not come by waiting; as `up` itself counts."""
 _LATER: Final = frozenset({"no_memory", "no_spare_gpu", "too_many_revisions"})
 """Refusals that may pass when something else has gone."""
 
@@ -40,9 +40,14 @@ class _Row(msgspec.Struct, frozen=True):
     ready: Annotated[int, Meta(ge=0)]
     serves: list[str]
     problem: str
-    failed_starts: int
-    pulling: bool
     retiring: bool
+    stopping: Annotated[int, Meta(ge=0)]
+    given_up: bool
+
+
+class _Room(msgspec.Struct, frozen=True):
+    replicas: Annotated[int, Meta(ge=0)] | None
+    reason: str
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -65,6 +70,15 @@ class LocalDriver:
         rows = await self._rows()
         return Observed(revisions=tuple(_running(row) for row in rows.revisions), weights=rows.weights)
 
+    async def room(self, target: Target) -> Room:
+        """See `driver.Driver`."""
+        try:
+            answer = await self._ask("GET", f"/room?reference={quote(target.reference, safe='')}")
+            found = msgspec.convert(answer, _Room)
+        except msgspec.ValidationError as exc:
+            raise UnreachableError(f"The platform's control socket answers strangely: {exc}.") from exc
+        return Room(replicas=found.replicas, reason=found.reason)
+
     async def start(self, target: Target) -> None:
         """See `driver.Driver`; the platform pulls and verifies the version first."""
         present = next((row for row in (await self._rows()).revisions if row.revision == target.revision), None)
@@ -80,15 +94,22 @@ class LocalDriver:
 
     async def scale(self, revision: str, replicas: int) -> None:
         """See `driver.Driver`."""
-        await self._ask("PATCH", f"/revisions/{quote(revision, safe='')}", {"replicas": replicas})
+        try:
+            await self._ask("PATCH", f"/revisions/{quote(revision, safe='')}", {"replicas": replicas})
+        except RegistryError as exc:  # it has gone since somebody saw it: look again
+            raise ConflictError(exc.message) from exc
 
     async def shift(self, weights: Mapping[str, float]) -> None:
         """See `driver.Driver`."""
         await self._ask("PUT", "/weights", dict(weights))
 
+    async def mirror(self, revision: str | None, share: float) -> None:
+        """See `driver.Driver`."""
+        await self._ask("PUT", "/shadow", {"revision": revision, "share": share} if revision else {})
+
     async def retire(self, revision: str) -> None:
         """See `driver.Driver`."""
-        if any(row.revision == revision for row in (await self._rows()).revisions):
+        with contextlib.suppress(RegistryError):  # it has gone
             await self._ask("DELETE", f"/revisions/{quote(revision, safe='')}")
 
     async def address(self, revision: str) -> tuple[str, ...]:
@@ -137,15 +158,14 @@ def _refused(status: int, answer: Mapping[str, Any]) -> InferdockError:
 
 
 def _running(row: _Row) -> Running:
-    # No start has failed, so its files could not be fetched or were not right: nobody tries that again by itself.
-    never = bool(row.problem) and not row.pulling and not row.ready and row.failed_starts == 0
     return Running(
         revision=row.revision,
         reference=row.reference or row.revision,
         wanted=0 if row.retiring else row.wanted,
         ready=0 if row.retiring else row.ready,
         problem=row.problem,
-        given_up=never or row.failed_starts >= GIVEN_UP_AFTER,
+        given_up=row.given_up,
+        stopping=row.stopping,
     )
 
 
@@ -181,19 +201,3 @@ class LocalMeter:
             raise UnreachableError("The gateway does not show its figures.", cure="Is it running?") from exc
         found = await asyncio.to_thread(read_figures, data.decode("utf-8", "replace"), self._model)
         return {revision: counts_of(figures) for revision, figures in found.items()}
-
-
-def counts_of(figures: RevisionFigures) -> Counts:
-    """The gateway's figures as a release judges them: failures are the server's, never the client's."""
-    answered = sum(count for status, count in figures.by_status.items() if status < 400 or status >= 500)
-    errors = sum(count for status, count in figures.by_status.items() if status >= 500)
-    return Counts(requests=answered, errors=errors, ttft=_histogram(figures.ttft), tpot=_histogram(figures.tpot))
-
-
-def _histogram(cumulative: Mapping[float, int]) -> Histogram:
-    bounds = sorted(bound for bound in cumulative if bound != float("inf"))
-    if not bounds:
-        return Histogram()
-    totals = [cumulative[bound] for bound in bounds]
-    totals.append(cumulative.get(float("inf"), totals[-1]))
-    return Histogram(tuple(bounds), tuple(max(0, b - a) for a, b in zip([0, *totals], totals, strict=False)))
