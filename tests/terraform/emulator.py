@@ -16,6 +16,8 @@ from typing import Any
 
 import boto3
 
+from tests.docs.pages import ROOT
+
 START_WITHIN_S = 60.0
 REGION = "eu-west-1"
 
@@ -62,14 +64,14 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running_emulator(folder: Path) -> Iterator[Emulator]:
-    """A fresh emulator for a while."""
+def running_emulator(folder: Path, module: str = "moto.server") -> Iterator[Emulator]:
+    """A fresh emulator for a while; ``module`` is the program that it is."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    command = [sys.executable, "-m", module, "-H", "127.0.0.1", "-p", str(port)]
     with (folder / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         emulator = Emulator(url=f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + START_WITHIN_S
