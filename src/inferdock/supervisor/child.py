@@ -14,7 +14,10 @@ from inferdock.supervisor.engine import Launch
 from inferdock.supervisor.keeper import descendants
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_PREFIX = re.compile(r"^(\(\w+[ \w=]*pid=\d+\) )+")
+_PREFIX = re.compile(r"^(\(\w+[ \w=]*pid=\d+\) )*([A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[[\w.]+:\d+\] )?")
+"""What vLLM sets before a line: the process, then level, time and place."""
+_LEFT_OVER = re.compile(r"resource_tracker: ")
+"""Python's own words about a process that went away without cleaning up: never why."""
 LOG_TAIL_BYTES = 64 * 1024
 
 KNOWN_FAILURES = (
@@ -25,6 +28,9 @@ KNOWN_FAILURES = (
     (re.compile(r"Model architectures? .* (are|is) not supported", re.I), "vLLM does not support this architecture."),
     (re.compile(r"unrecognized arguments?: (.*)"), "The engine does not know an argument of engine.extra_args."),
     (re.compile(r"No module named '?vllm"), "vLLM is not installed here; run `make setup`."),
+    (re.compile(r"Fatal Python error: Illegal instruction"),
+     "The engine used an instruction that this processor or its kernel refuses; its log shows where."),
+    (re.compile(r"Fatal Python error: "), "The engine crashed in native code; its log shows where."),
 )  # fmt: skip
 
 
@@ -117,7 +123,8 @@ def why_it_died(log: Path) -> str:
     for pattern, sentence in KNOWN_FAILURES:
         if pattern.search(text):
             return sentence
-    lines = [_PREFIX.sub("", line).strip() for line in text.splitlines() if line.strip()]
+    lines = [_PREFIX.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not _LEFT_OVER.search(line)]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b|error:", line)]
     if errors:
         # The engine's own error comes first; "see above" errors of the API server follow it.

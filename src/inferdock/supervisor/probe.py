@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
+import msgspec
 
+from inferdock.domain.shadow import Shadow
 from inferdock.telemetry import names
+from inferdock.telemetry.published import Figure
 from inferdock.wire.prometheus_text import read_sums
 
 
@@ -49,14 +52,27 @@ class Probe:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
-    async def put_traffic(self, admin_url: str, model: str, weights: Mapping[str, float]) -> bool:
-        """Tell the gateway how to divide a model's requests among its revisions; False when it did not take it."""
-        body = {"model": model, "weights": dict(weights)}
+    async def put_traffic(
+        self, admin_url: str, model: str, weights: Mapping[str, float], shadow: Shadow | None = None
+    ) -> bool:
+        """Tell the gateway how to divide a model's requests among its revisions, and which to copy; False when it did
+        not take it."""
+        copied = {"revision": shadow.revision, "share": shadow.share} if shadow is not None else None
+        body = {"model": model, "weights": dict(weights), "shadow": copied}
         try:
             async with self._session.put(f"{admin_url}/admin/traffic", json=body, timeout=_limit(5)) as response:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def put_figures(self, admin_url: str, figures: Sequence[Figure]) -> int | None:
+        """Have the gateway show these figures of the platform; its status, None when it does not answer."""
+        body = msgspec.json.encode({"figures": figures})
+        try:
+            async with self._session.put(f"{admin_url}/admin/figures", data=body, timeout=_limit(5)) as response:
+                return response.status
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
     async def requests_in(self, url: str) -> int | None:
         """Requests that a replica's engine runs or lets wait; None when it does not say."""

@@ -25,6 +25,8 @@ from inferdock.supervisor.engine import Launch
 from inferdock.supervisor.probe import Probe
 
 POLL_S = 0.1
+GIVE_UP_AFTER = 3
+"""Failed starts in a row after which waiting is of no use. When that is so of all there are, the platform ends."""
 STABLE_AFTER_S = 60.0
 """A replica that served this long starts over with the shortest pause when it dies."""
 

@@ -14,14 +14,16 @@ from typing import Any, Protocol
 
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import InferdockError, RequestError
+from inferdock.domain.shadow import Shadow
 from inferdock.supervisor.chores import Chores
 from inferdock.supervisor.drain import Drain
 from inferdock.supervisor.engine import Launch, Machine, answer_digest, engine_version
 from inferdock.supervisor.fleet import Fleet
 from inferdock.supervisor.gateway import Gateway, Offer
 from inferdock.supervisor.model_folder import Model
-from inferdock.supervisor.preflight import check_length, check_more, replica_bytes, require
+from inferdock.supervisor.preflight import check_length, check_more, replica_bytes, require, room_in_memory
 from inferdock.supervisor.replica import Replica, replica_name
+from inferdock.supervisor.room import room
 from inferdock.supervisor.seats import Seat, Seats
 
 MOST_REVISIONS = 8
@@ -97,6 +99,7 @@ class Revisions:
         self._seats = Seats(machine, settings.engine)
         self._numbers = 0
         self._weights: dict[str, float] = {}
+        self._shadow: Shadow | None = None
         self._partings: dict[str, asyncio.Task[None]] = {}
 
     # -- What there is ---------------------------------------------------------------------------------------
@@ -130,7 +133,9 @@ class Revisions:
         """What ``GET /revisions`` shows."""
         weights = self.weights
         rows = [fleet.row(weights[revision]) for revision, fleet in self.fleets.items()]
-        return {"model": self._name, "revisions": rows, "weights": weights}
+        shadow = self._shadow
+        copied = {"revision": shadow.revision, "share": shadow.share} if shadow is not None else None
+        return {"model": self._name, "revisions": rows, "weights": weights, "shadow": copied}
 
     def offer(self) -> Offer:
         """What the gateway is to serve."""
@@ -146,7 +151,7 @@ class Revisions:
             for replica in fleet.replicas
             if replica.serves
         ]
-        return Offer(self._name, dict(self._weights), endpoints)
+        return Offer(self._name, dict(self._weights), endpoints, self._shadow)
 
     # -- Revisions come --------------------------------------------------------------------------------------
 
@@ -187,15 +192,34 @@ class Revisions:
             text = f"There are {MOST_REVISIONS} revisions already. Take one away first."
             raise RequestError(409, text, code="too_many_revisions")
 
-    def _require_room(self, model: Model, more: int) -> None:
-        """Refuse what would not start, before anything is fetched."""
-        settings, machine = self._settings, self._machine
-        coming = sum(
-            replica_bytes(settings, fleet.model, machine, fleet.wanted) * (fleet.wanted - len(fleet.ready))
+    async def room(self, reference: str) -> dict[str, Any]:
+        """What ``GET /room`` shows.
+
+        Raises:
+            InferdockError: it was not found.
+        """
+        looked = await asyncio.to_thread(self._finder.look, reference)
+        settings, available, coming = self._settings, self._available(), self._coming()
+        memory = room_in_memory(settings, looked, self._machine, available, on_their_way=coming, most=MOST_REPLICAS)
+        may_stay = looked.revision in self._partings
+        return room(
+            (memory, self._seats.spare(looked.arguments)),
+            kept=len(self.fleets[looked.revision].replicas) if may_stay else 0,
+            leaving=sum(len(fleet.leaving) for fleet in self.fleets.values()),
+        )
+
+    def _coming(self) -> float:
+        """Bytes that replicas will yet take which have been started, but are not ready."""
+        return sum(
+            replica_bytes(self._settings, fleet.model, self._machine, fleet.wanted) * (fleet.wanted - len(fleet.ready))
             for fleet in self.fleets.values()
             if fleet.wanted
         )
-        memory = check_more(settings, model, machine, self._available(), more=more, on_their_way=coming)
+
+    def _require_room(self, model: Model, more: int) -> None:
+        """Refuse what would not start, before anything is fetched."""
+        settings, machine = self._settings, self._machine
+        memory = check_more(settings, model, machine, self._available(), more=more, on_their_way=self._coming())
         try:
             require(iter([check_length(settings, model), memory]))
         except InferdockError as exc:
@@ -309,6 +333,9 @@ class Revisions:
             text = f"{share:.3%} of the requests still go to {revision}. Give its weight to another revision first."
             raise RequestError(409, text, code="has_weight")
         fleet.retiring = True
+        if self._shadow is not None and self._shadow.revision == revision:
+            self._shadow = None
+            self._gateway.tell_soon()
         self._say(f"{revision} is being taken away; open requests finish.")
         self._partings[revision] = self._chores.start(self._part(fleet))
         self._changed()
@@ -330,7 +357,7 @@ class Revisions:
     async def _depart(self, replica: Replica) -> None:
         await self._drain.end(replica)
         self._seats.leave(replica.name)
-        self._changed()
+        asyncio.get_running_loop().call_soon(self._changed)  # once its fleet has let it go
 
     # -- Weights ---------------------------------------------------------------------------------------------
 
@@ -352,11 +379,25 @@ class Revisions:
         if len(self.fleets) > 1:
             self._weights = {revision: float(weights.get(revision, 0.0)) for revision in self.fleets}
         shares = self.weights
+        await self._tell("the weights")
+        return shares
+
+    async def mirror(self, shadow: Shadow | None) -> None:
+        """Have a share of the requests answered by another revision as well, for comparison; None: of no request.
+
+        Raises:
+            RequestError: 404, it is not there; 409, it is being taken away; 503 as for weights.
+        """
+        if shadow is not None and self._known(shadow.revision).retiring:
+            raise RequestError(409, f"Revision {shadow.revision} is being taken away.", code="retiring")
+        self._shadow = shadow
+        await self._tell("this")
+
+    async def _tell(self, what: str) -> None:
         self._changed()
         if not await self._gateway.told(TELL_S):
-            text = "The gateway does not answer; it gets the weights as soon as it does."
+            text = f"The gateway does not answer; it gets {what} as soon as it does."
             raise RequestError(503, text, code="gateway_silent")
-        return shares
 
     def _known(self, revision: str) -> Fleet:
         fleet = self.fleets.get(revision)

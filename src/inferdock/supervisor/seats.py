@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from inferdock.config.settings import EngineSettings
@@ -78,19 +78,35 @@ class Seats:
         if not self._names:
             return
         given = (*arguments, *self._engine.extra_args)
+        found = dict(zip(replicas, self._free(given), strict=False))
+        if len(found) < len(replicas):
+            raise _no_spare(len(replicas), gpus_needed(given), len(self._names))
+        self._held |= found
+        self._used |= found
+
+    def spare(self, arguments: Sequence[str]) -> tuple[int, str] | None:
+        """How many replicas :meth:`take` would find GPUs for now, and why so many; None where GPUs do not matter."""
+        if not self._names:
+            return None
+        given = (*arguments, *self._engine.extra_args)
+        needed, found = gpus_needed(given), sum(1 for _ in self._free(given))
+        if needed is None:
+            return 0, "the engine's arguments do not tell how many GPUs a replica takes"
+        taken = len({gpu for used in self._used.values() for gpu in used})
+        return found, f"{taken} of {len(self._names)} GPUs are in use and a replica takes {needed}"
+
+    def _free(self, given: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """GPUs for one replica after the other, as long as there are any."""
         needed = gpus_needed(given)
         room = Counter(dict.fromkeys(self._names, sharers(given)))
         for used in self._used.values():
             room.subtract(used)
-        found: dict[str, tuple[str, ...]] = {}
-        for name in replicas:
+        while needed is not None:
             spare = sorted((gpu for gpu in self._names if room[gpu] > 0), key=lambda gpu: -room[gpu])
-            if needed is None or len(spare) < needed:
-                raise _no_spare(len(replicas), needed, len(self._names))
-            found[name] = tuple(spare[:needed])
-            room.subtract(found[name])
-        self._held |= found
-        self._used |= found
+            if len(spare) < needed:
+                return
+            yield tuple(spare[:needed])
+            room.subtract(spare[:needed])
 
     def leave(self, replica: str) -> None:
         """Its process has ended."""

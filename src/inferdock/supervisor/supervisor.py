@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from inferdock.autoscale.of_settings import policy_of
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import EngineError, InferdockError
+from inferdock.supervisor.autoscaler import Autoscaler
 from inferdock.supervisor.chores import Chores
 from inferdock.supervisor.control import Control
 from inferdock.supervisor.drain import STOP_S, Drain
@@ -24,13 +26,12 @@ from inferdock.supervisor.gateway import Gateway
 from inferdock.supervisor.model_folder import Model
 from inferdock.supervisor.preflight import available_memory
 from inferdock.supervisor.probe import Probe
-from inferdock.supervisor.replica import Replica, ReplicaState
+from inferdock.supervisor.replica import GIVE_UP_AFTER, Replica, ReplicaState
 from inferdock.supervisor.revisions import Finder, Revisions
 from inferdock.supervisor.seats import Seat
 from inferdock.supervisor.state import StateDir
-
-GIVE_UP_AFTER = 3
-"""Failed starts in a row of every replica, with none ready, after which we stop trying."""
+from inferdock.telemetry import names
+from inferdock.telemetry.published import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,16 @@ class Supervisor:
             say=say,
         )
         self._control = Control(self._revisions, state_dir.control)
+        self._autoscaler = self._new_autoscaler() if settings.autoscaling.enabled else None
+
+    def _new_autoscaler(self) -> Autoscaler:
+        return Autoscaler(
+            policy=policy_of(self._settings.autoscaling),
+            sync_s=self._settings.autoscaling.sync_s,
+            platform=self._revisions,
+            status=lambda: self._gateway.status,
+            say=self._say,
+        )
 
     def _new_replica(self, index: int, revision: str, launch: Callable[[int, int], Launch]) -> Replica:
         return Replica(
@@ -164,6 +175,12 @@ class Supervisor:
             gateway=self._gateway.status,
             stopping=self._stopping,
         )
+
+    def figures(self) -> list[Figure]:
+        """What ``/metrics`` says of the autoscaler and of the weights."""
+        model = self._model.name
+        weights = [Figure(names.RELEASE_WEIGHT, (model, r), w) for r, w in self._revisions.weights.items()]
+        return [*weights, *(self._autoscaler.figures(model) if self._autoscaler is not None else ())]
 
     def _replica_changed(self, _: Replica) -> None:
         self._gateway.tell_soon()
@@ -240,6 +257,8 @@ class Supervisor:
             for chore in (self._gateway.keep, self._gateway.keep_told, self._gateway.keep_status):
                 self._chores.start(chore())
             self._chores.start(self._keep_settings(reload))
+            if self._autoscaler is not None:
+                self._chores.start(self._autoscaler.keep())
             self._publish()
             await self._wait(stop, stop_now)
         finally:

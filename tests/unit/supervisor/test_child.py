@@ -23,6 +23,17 @@ from inferdock.supervisor.engine import Launch
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("ValueError: the cause\nRuntimeError: Engine core initialization failed. See root cause above.", "the cause"),
         ("all quiet\nlast line\n", "Its last words were: last line"),
+        ("Fatal Python error: Illegal instruction\n\nThread 0x1:\n  File", "instruction that this processor"),
+        ("Fatal Python error: Segmentation fault\n", "crashed in native code"),
+        (
+            "(APIServer pid=4) ERROR 11-29 14:25:24 [async_llm.py:906] vllm.x.EngineDeadError: gone",
+            "EngineDeadError: gone",
+        ),
+        (
+            "the last words\n/x/resource_tracker.py:254: UserWarning: resource_tracker: 1 leaked\n"
+            "  warnings.warn('resource_tracker: There appear to be %d '\n",
+            "the last words",
+        ),
         ("\x1b[31mRuntimeError: coloured\x1b[0m", "RuntimeError: coloured"),
         ("", "said nothing"),
     ],

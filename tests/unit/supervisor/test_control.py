@@ -18,6 +18,7 @@ from inferdock.domain.errors import (
     ResourceError,
     UnreachableError,
 )
+from inferdock.domain.shadow import Shadow
 from inferdock.supervisor.control import MOST_BODY_BYTES, Control
 
 
@@ -36,6 +37,10 @@ class FakePlatform:
     def rows(self) -> dict:
         return {"model": "m", "revisions": [], "weights": {}}
 
+    async def room(self, reference: str) -> dict:
+        self._ask("room", reference)
+        return {"replicas": 1, "reason": "because"}
+
     async def put(self, reference: str, replicas: int) -> str:
         self._ask("put", reference, replicas)
         return "1.1.0-abc"
@@ -49,6 +54,9 @@ class FakePlatform:
     async def weigh(self, weights) -> dict:
         self._ask("weigh", dict(weights))
         return {"a": 1.0}
+
+    async def mirror(self, shadow: Shadow | None) -> None:
+        self._ask("mirror", shadow)
 
 
 class Stage:
@@ -82,7 +90,11 @@ async def stage(tmp_path):
         ("PUT", "/revisions", {"reference": "/a folder/ü"}, 202, [("put", "/a folder/ü", 1)]),
         ("PATCH", "/revisions/1.0.0-abc", {"replicas": 0}, 202, [("scale", "1.0.0-abc", 0)]),
         ("DELETE", "/revisions/1.0.0-rc.1-abc", b"", 202, [("retire", "1.0.0-rc.1-abc")]),
+        ("GET", "/room?reference=m%401.1.0", b"", 200, [("room", "m@1.1.0")]),
         ("PUT", "/weights", {"a": 1, "b": 0.5}, 200, [("weigh", {"a": 1.0, "b": 0.5})]),
+        ("PUT", "/shadow", {"revision": "b", "share": 0.1}, 200, [("mirror", Shadow("b", 0.1))]),
+        ("PUT", "/shadow", {}, 200, [("mirror", None)]),
+        ("PUT", "/shadow", {"revision": None}, 200, [("mirror", None)]),
     ],
 )
 async def test_each_question_reaches_the_platform(stage, method, path, body, status, asked):
@@ -135,6 +147,26 @@ async def test_a_body_that_makes_no_sense_is_a_sentence(stage, body):
 )
 async def test_weights_that_are_none_are_refused(stage, body):
     status, answer = await stage.ask("PUT", "/weights", body)
+    assert (status, answer["error"]["code"], stage.platform.asked) == (400, "bad_request", [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'{"revision": "b"}',
+        b'{"revision": "b", "share": 0}',
+        b'{"revision": "b", "share": 1.1}',
+        b'{"revision": "b", "share": NaN}',
+        b'{"revision": "", "share": 0.1}',
+        b'{"revision": 5, "share": 0.1}',
+        b'{"revision": "b", "shares": 0.1}',
+    ],
+    ids=["a list", "null", "no share", "nothing", "too much", "no number", "nobody", "a number", "unknown key"],
+)
+async def test_shadows_that_are_none_are_refused(stage, body):
+    status, answer = await stage.ask("PUT", "/shadow", body)
     assert (status, answer["error"]["code"], stage.platform.asked) == (400, "bad_request", [])
 
 

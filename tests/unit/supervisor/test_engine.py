@@ -1,6 +1,7 @@
 """Command lines and environments of engines."""
 
 import dataclasses
+import os
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from inferdock.config.settings import EngineSettings, ModelSettings, SimSettings
 from inferdock.supervisor.engine import (
+    PLUGIN,
     Machine,
     answer_digest,
     child_environment,
@@ -72,6 +74,18 @@ def test_extra_arguments_and_environment_come_last():
     found = launch(engine)
     assert found.command[-2:] == ("--seed", "3")
     assert found.environment["VLLM_NO_USAGE_STATS"] == "0"
+
+
+def test_vllm_on_processors_finds_the_plugin_before_the_python_path_that_is_there():
+    assert launch(EngineSettings()).environment["PYTHONPATH"] == str(PLUGIN)
+    found = launch(EngineSettings(env={"PYTHONPATH": "/mine"})).environment["PYTHONPATH"]
+    assert found == f"{PLUGIN}{os.pathsep}/mine"
+
+
+def test_neither_gpus_nor_the_simulation_need_the_plugin():
+    gpus = Machine(cpus=(0, 1), gpu_names=("0",))
+    assert "PYTHONPATH" not in launch(EngineSettings(), machine=gpus).environment
+    assert "PYTHONPATH" not in launch(EngineSettings(kind="sim")).environment
 
 
 def test_settings_do_not_reach_children_by_the_environment():

@@ -8,6 +8,7 @@ import pytest
 
 from inferdock.supervisor.chores import Chores
 from inferdock.supervisor.fleet import Fleet
+from inferdock.supervisor.replica import GIVE_UP_AFTER
 from tests.support.revisions import FakeReplica, version
 
 
@@ -95,11 +96,28 @@ async def test_a_row_says_all_that_a_release_looks_at(stage):
         "weight": 0.25,
         "problem": "",
         "failed_starts": 0,
+        "given_up": False,
         "restarts": 0,
         "stopping": 0,
         "pulling": False,
         "retiring": False,
     }
+
+
+async def test_a_row_says_when_waiting_is_of_no_use(stage):
+    stage.fleet.start(version("1.0.0"))
+    stage.fleet.scale(2)
+    stage.made[1].failed_starts = GIVE_UP_AFTER - 1
+    assert stage.fleet.row(0)["given_up"] is False
+    stage.made[1].failed_starts = GIVE_UP_AFTER
+    assert stage.fleet.row(0)["given_up"] is True
+
+
+async def test_a_model_that_could_not_be_fetched_is_given_up_until_it_is_fetched_again(stage):
+    stage.fleet.problem = "A byte is wrong."
+    assert stage.fleet.row(0)["given_up"] is False  # it is being fetched
+    stage.fleet.pulling = False
+    assert stage.fleet.row(0)["given_up"] is True
 
 
 async def test_a_chore_that_fails_is_told_and_others_are_ended_with_it():

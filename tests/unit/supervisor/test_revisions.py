@@ -9,6 +9,7 @@ import pytest
 
 from inferdock.config.settings import EngineSettings, Settings
 from inferdock.domain.errors import IntegrityError, ModelError, RequestError
+from inferdock.domain.shadow import Shadow
 from inferdock.supervisor.chores import Chores
 from inferdock.supervisor.drain import Drain
 from inferdock.supervisor.engine import Machine
@@ -164,6 +165,52 @@ async def test_more_revisions_than_any_release_needs_are_refused(stage):
         await stage.it.put(more[-1].source, 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "replicas", "reason"),
+    [
+        ({}, None, "Neither main memory nor GPUs"),
+        ({"kind": "vllm"}, None, "Neither main memory nor GPUs"),
+        ({"kind": "vllm", "available": 5 * GIB}, 2, "5.0 GiB are free and a replica takes 1.9 GiB."),
+        ({"kind": "vllm", "available": 1 * GIB}, 0, "1.0 GiB are free and a replica takes 1.9 GiB."),
+        ({"kind": "vllm", "available": 1000 * GIB}, 64, "1000.0 GiB are free and a replica takes 1.9 GiB."),
+        ({"kind": "vllm", "machine": ONE_GPU}, 0, "1 of 1 GPUs are in use and a replica takes 1."),
+    ],
+    ids=["simulated", "unknown", "two fit", "none fits", "as many as there may be", "the GPU is taken"],
+)
+async def test_room_is_what_could_be_started_now_and_its_reason(stages, options, replicas, reason):
+    stage = stages(**options)
+    found = await stage.it.room(NEW.source)
+    assert (found["replicas"], reason in found["reason"]) == (replicas, True), found
+    if replicas:
+        await stage.it.put(NEW.source, replicas)
+
+
+async def test_replicas_on_their_way_have_their_memory_already(stages):
+    stage = stages(kind="vllm", available=5 * GIB)
+    await stage.it.put(NEW.source, 2)
+    assert (await stage.it.room(NEWER.source))["replicas"] == 0
+
+
+async def test_one_that_is_being_taken_away_has_the_room_that_it_has(stages):
+    stage = stages(kind="vllm", machine=Machine(cpus=(0, 1), gpu_names=("0", "1")))
+    await stage.add()
+    await stage.it.weigh({NEW.revision: 1})
+    stage.gateway.in_flight = 1
+    stage.it.retire(OLD.revision)
+    found = await stage.it.room(OLD.source)
+    assert (found["replicas"], "may stay" in found["reason"]) == (1, True)
+    assert (await stage.it.room(NEWER.source))["replicas"] == 0
+
+
+async def test_what_stops_holds_its_room_and_that_is_said(stages):
+    stage = stages(kind="vllm", machine=Machine(cpus=(0, 1), gpu_names=("0", "1")))
+    await stage.add()
+    stage.left_in_engine = 1
+    stage.it.scale(NEW.revision, 0)
+    found = await stage.it.room(NEWER.source)
+    assert (found["replicas"], "1 replica(s) are stopping" in found["reason"]) == (0, True)
+
+
 async def test_what_does_not_fit_into_memory_is_refused_before_it_is_fetched(stages):
     stage = stages(kind="vllm", available=3 * GIB)
     with refused("no_memory"):
@@ -245,6 +292,32 @@ async def test_weights_that_make_no_sense_change_nothing(stage, weights, code):
     with refused(code):
         await stage.it.weigh(weights)
     assert stage.it.weights == {OLD.revision: 1.0, NEW.revision: 0.0}
+
+
+async def test_copies_of_requests_are_offered_until_their_revision_goes(stage):
+    new = await stage.it.put("m@1.1.0", 1)
+    await stage.it.mirror(Shadow(new, 0.1))
+    assert stage.gateway.offers[-1].shadow == Shadow(new, 0.1)
+    assert stage.it.rows()["shadow"] == {"revision": new, "share": 0.1}
+    stage.it.retire(new)
+    assert stage.gateway.offers[-1].shadow is None
+    assert stage.it.rows()["shadow"] is None
+
+
+async def test_copies_of_requests_can_be_ended_at_any_time(stage):
+    await stage.it.mirror(None)
+    await stage.it.mirror(Shadow(OLD.revision, 1.0))
+    await stage.it.mirror(None)
+    assert stage.gateway.offers[-1].shadow is None
+
+
+@pytest.mark.parametrize(("revision", "code"), [("9.9.9-abc", "unknown_revision"), ("1.1.0-abc", "retiring")])
+async def test_copies_for_a_revision_that_is_not_there_are_refused(stage, revision, code):
+    stage.it.retire(await stage.it.put("m@1.1.0", 1))
+    with pytest.raises(RequestError) as refused:
+        await stage.it.mirror(Shadow(revision, 0.1))
+    assert refused.value.code == code
+    assert stage.it.rows()["shadow"] is None
 
 
 async def test_the_last_revision_stays(stage):

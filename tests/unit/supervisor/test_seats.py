@@ -51,6 +51,28 @@ def test_replicas_share_a_gpu_only_if_each_takes_a_part_of_its_memory(arguments,
     assert sharers(arguments) == count
 
 
+@pytest.mark.parametrize(
+    ("gpus", "extra", "spare"),
+    [
+        (0, (), None),
+        (1, (), (0, "1 of 1 GPUs are in use and a replica takes 1")),
+        (4, (), (3, "1 of 4 GPUs are in use and a replica takes 1")),
+        (4, ("-tp", "2"), (1, "2 of 4 GPUs are in use and a replica takes 2")),
+        (2, ("--gpu-memory-utilization=0.5",), (3, "1 of 2 GPUs are in use and a replica takes 1")),
+        (2, ("--config=x",), (0, "the engine's arguments do not tell how many GPUs a replica takes")),
+    ],
+    ids=["none", "taken", "three left", "two each", "shared", "nobody knows"],
+)
+def test_how_many_replicas_would_find_gpus_is_told_and_why(gpus, extra, spare):
+    some = seats(gpus, *extra)
+    some.take_all(["replica-0"], ())
+    assert some.spare(()) == spare
+    if spare is not None and spare[0]:
+        some.take([f"replica-{n + 1}" for n in range(spare[0])], ())  # it is as was told
+        with pytest.raises(RequestError):
+            some.take(["one-more"], ())
+
+
 def test_the_first_revision_has_all_gpus_and_a_second_gets_those_that_are_not_used():
     some = seats(4)
     some.take_all(["replica-0"], ())
