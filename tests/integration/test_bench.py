@@ -9,10 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from inferdock.app.render import merged, read_values
+from inferdock.cli.bench_sweep import Known
 from inferdock.sim.testing import sim_process
+from tests.support.chart import chart_objects
+from tests.support.kubernetes_scaling_checks import triggers
 from tests.support.scripted_replica import Script, scripted_replica
 
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}"
@@ -52,6 +57,58 @@ def test_an_open_loop_keeps_its_rate(replica, arrival):
     summary = json.loads(result.stdout)["summary"]
     assert 50 <= summary["requests"] <= 110
     assert summary["succeeded"] == summary["requests"]
+
+
+def target_in_the_chart(values: Path) -> str:
+    """What KEDA would aim at for the model `small`, with these values after others."""
+    model = {"version": "1.0.0", "source": "org/small", "autoscaling": {"enabled": True}}
+    given = merged({"models": {"mistral-7b-instruct": None, "small": model}}, read_values([values], []))
+    found = [one for _, one in triggers(chart_objects(given)) if one["name"] == "load"]
+    assert len(found) == 1
+    return str(found[0]["metadata"]["threshold"])
+
+
+def test_what_is_known_of_the_engine_is_in_the_profile_and_the_rest_is_measured():
+    known = Known(max_num_seqs=64, startup_s=75.0)
+    assert known.engine() == {"max_num_seqs": 64, "startup_s": 75.0}
+    assert Known().engine() == {}
+
+
+def test_a_sweep_finds_what_the_replica_takes_at_once_and_simulate_believes_it(tmp_path):
+    with sim_process("--port", "0", "--ttft", "0.05", "--itl", "0.01", "--max-num-seqs", "8") as small:
+        files = {name: tmp_path / f"{name}.out" for name in ("profile", "values", "json")}
+        wishes = [part for name, file in files.items() for part in (f"--{name}", str(file))]
+        result = run(
+            *("bench", f"{small.url}/v1", "--sweep", "1,8,64", "--output-tokens", "20"),
+            *("--slo", "ttft_p95=1s", *wishes),
+            *("--startup-s", "7.5", "--kv-cache-tokens", "50000", "--values-key", "small"),
+        )
+        assert result.returncode == 0, result.stderr
+        assert "--max-num-seqs says more" in result.stderr
+        assert "--startup-s" not in result.stderr
+    document = json.loads(files["json"].read_text())
+    assert (document["knee"], document["requests_per_replica"]) == (8, 6)
+    assert target_in_the_chart(files["values"]) == "6"
+    profile = json.loads(files["profile"].read_text())
+    assert (profile["startup_s"], profile["kv_cache_tokens"]) == (7.5, 50_000)
+    assert 6 <= profile["max_num_seqs"] <= 8
+    assert 0.008 < profile["steps"][0]["seconds"] < 0.1
+    played = run("simulate", "--profile", str(files["profile"]), "--burst", "5", "20", "10", "60", "--duration", "100",
+                 "--fixed", "-o", "json")  # fmt: skip
+    assert json.loads(played.stdout)["requests"]["asked"] > 500
+
+
+def test_a_sweep_whose_first_rung_misses_says_so(replica):
+    result = run("bench", f"{replica.url}/v1", "--sweep", "1", "--output-tokens", "5", "--slo", "ttft_p95=1ms")
+    assert result.returncode == 8
+    assert "Already 1 at once miss ttft_p95=1ms" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--sweep", "x"), ("--profile", "p.json"), ("--values", "v.yaml")])
+def test_wishes_that_no_sweep_can_follow_are_refused_at_once(arguments):
+    result = run("bench", "http://127.0.0.1:9/v1", *arguments)
+    assert result.returncode == 3
+    assert "sweep" in result.stderr or "concurrencies" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--api", "completions"), ("--no-stream",), ("--free-output",)])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from inferdock.cli.eval import evaluation
+from inferdock.cli.main import cli
 from inferdock.domain.errors import ConfigError, InconclusiveError, UnreachableError
 from inferdock.evaluation.tasks import DEMO
 from inferdock.sim.testing import sim_process
@@ -23,8 +23,8 @@ FAST = ("--ttft", "0.001", "--itl", "0.0005")
 
 def run(champion: str, candidate: str, tasks: Path | str, *arguments: str) -> Result:
     return CliRunner().invoke(
-        evaluation,
-        ["--champion", champion, "--candidate", candidate, "--tasks", str(tasks), *arguments],
+        cli,
+        ["eval", "--champion", champion, "--candidate", candidate, "--tasks", str(tasks), *arguments],
         standalone_mode=False,
     )
 

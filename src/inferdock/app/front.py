@@ -62,6 +62,7 @@ def build_front(
     pool = UpstreamPool(loop=loop, connect_timeout_s=settings.gateway.connect_timeout_s)
     connections = Connections(boards["load"])
     metrics = GatewayMetrics(endpoints, connections=lambda: len(connections), draining=lambda: pipeline.draining)
+    metrics.by_tenant = settings.keys.tenants_in_metrics
     keys = KeyWatch(settings.keys, keys_of(settings), log)
     keys.load()
     pipeline = Pipeline(
@@ -83,6 +84,7 @@ def build_front(
     def apply(new: Settings) -> None:
         front.apply(new)
         endpoints.configure(new.balance)
+        metrics.by_tenant = new.keys.tenants_in_metrics
         if pipeline.door is not None:
             pipeline.door.configure(new.cache, new.gateway)
         elif uses_cache(new):

@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from inferdock.app.front import build_front, keys_of
@@ -27,7 +28,8 @@ from inferdock.gateway.workers.parent import GatewayParent
 from inferdock.telemetry.logs import EventLog, write_lines_to_fd
 
 Gateway = GatewayServer | GatewayParent
-Changed = Callable[[list[EndpointSpec], Iterable[str]], None]
+Follow = Callable[[Gateway], Coroutine[None, None, None]]
+SOCKET = "console.sock"
 
 
 def build_gateway(
@@ -89,6 +91,8 @@ async def run_gateway(
     stop = asyncio.Event()
     check_keys(settings)
     following = following_cluster(settings, log)
+    if following is not None and settings.gateway.console_socket is None:
+        settings, read = with_console(settings, read)
     gateway: Gateway
     if settings.gateway.workers == 1:
         gateway = build_gateway(settings, loop=loop, log=log, read=read)
@@ -97,7 +101,9 @@ async def run_gateway(
     _obey_signals(loop, gateway, stop)
     await gateway.start()
     gateway.replace_endpoints(list(specs))
-    tasks = [asyncio.create_task(following(gateway.replace_endpoints))] if following is not None else []
+    tasks = []
+    if following is not None:
+        tasks = [followed(following(gateway), log), console_of_cluster(settings, gateway, log)]
     if announce is not None:
         gateway.workers_changed = lambda: _announce(announce, settings.gateway.host, gateway)
         gateway.workers_changed()
@@ -108,8 +114,8 @@ async def run_gateway(
     return await gateway.drain()
 
 
-def following_cluster(settings: Settings, log: EventLog) -> Callable[[Changed], Coroutine[None, None, None]] | None:
-    """What keeps the endpoints as a cluster's EndpointSlices say; None where no cluster is to be followed.
+def following_cluster(settings: Settings, log: EventLog) -> Follow | None:
+    """What keeps endpoints and weights as a cluster says; None where no cluster is to be followed.
 
     Raises:
         ConfigError: the cluster's API cannot be found.
@@ -120,7 +126,49 @@ def following_cluster(settings: Settings, log: EventLog) -> Callable[[Changed], 
     # Late: the client brings 20 MB of libraries that a gateway without a cluster does not need.
     source = importlib.import_module("inferdock.kube.source")
     access = importlib.import_module("inferdock.kube.access").cluster_access(kubernetes.api_url, os.environ)
-    return lambda changed: source.follow(kubernetes, access, log=log, changed=changed)
+    return lambda gateway: source.follow(
+        kubernetes, access, log=log, changed=gateway.replace_endpoints, set_traffic=gateway.set_traffic
+    )
+
+
+def with_console(settings: Settings, read: Callable[[], Settings]) -> tuple[Settings, Callable[[], Settings]]:
+    """Settings, and how they are read again, with a socket for the console in a folder that is ours alone."""
+    socket = Path(tempfile.mkdtemp(prefix="inferdock-console-")) / SOCKET
+
+    def told(plain: Settings) -> Settings:
+        gateway = plain.gateway.model_copy(update={"console_socket": socket})
+        return plain.model_copy(update={"gateway": gateway})
+
+    return told(settings), lambda: told(read())
+
+
+def console_of_cluster(settings: Settings, gateway: Gateway, log: EventLog) -> asyncio.Task[None]:
+    """Answer the console's questions with what a pod knows; should that fail, the gateway serves on."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.event("error", "console not served", reason=repr(task.exception()))
+
+    access = importlib.import_module("inferdock.kube.access").cluster_access(
+        settings.gateway.kubernetes.api_url, os.environ
+    )
+    serve = importlib.import_module("inferdock.app.console_cluster").serve
+    socket = settings.gateway.console_socket
+    task = asyncio.create_task(serve(settings, access, key_file=keys_of(settings), gateway=gateway, socket=socket))
+    task.add_done_callback(ended)
+    return task
+
+
+def followed(following: Coroutine[None, None, None], log: EventLog) -> asyncio.Task[None]:
+    """Run it; should a defect of ours end it, the gateway serves on with what it knows, and says so."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.event("error", "cluster no longer followed: restart this gateway", reason=repr(task.exception()))
+
+    task = asyncio.create_task(following)
+    task.add_done_callback(ended)
+    return task
 
 
 def check_keys(settings: Settings) -> None:

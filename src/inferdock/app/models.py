@@ -12,6 +12,7 @@ from pathlib import Path
 from inferdock.app.registry import open_cache, open_registry
 from inferdock.config.settings import Settings
 from inferdock.domain.errors import ConfigError, ModelError, RegistryError
+from inferdock.registry.manifest import Manifest
 from inferdock.registry.names import Reference
 from inferdock.registry.progress import Progress, Silent
 from inferdock.registry.registry import Version
@@ -129,11 +130,16 @@ def _version(settings: Settings, environment: Mapping[str, str], reference: Refe
 
 def served(version: Version, folder: Path | None, name: str | None) -> Model:
     """A version as something that an engine may be started on."""
-    manifest = version.manifest
+    return of_manifest(version.manifest, folder, name)
+
+
+def of_manifest(manifest: Manifest, folder: Path | None, name: str | None) -> Model:
+    """The same from a manifest alone, which somebody has checked."""
     content = manifest.content
+    reference = f"{manifest.name}@{manifest.version}"
     remote_code = ("--trust-remote-code",) if content.permissions.remote_code else ()
     return Model(
-        source=str(folder or version),
+        source=str(folder or reference),
         name=name or manifest.name,
         folder=folder,
         revision=f"{manifest.version}-{manifest.revision[:REVISION_DIGITS]}",
@@ -141,5 +147,5 @@ def served(version: Version, folder: Path | None, name: str | None) -> Model:
         weight_bytes=content.facts.weight_bytes,
         digest=manifest.revision,
         arguments=(*remote_code, *content.engine.arguments),
-        reference=str(version),
+        reference=reference,
     )

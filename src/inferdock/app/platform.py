@@ -10,9 +10,14 @@ from pathlib import Path
 
 import aiohttp
 
+from inferdock.app.console import ConsoleBackend, serving, socket_place
+from inferdock.app.console_commands import Commands
+from inferdock.app.console_live import Figurer
 from inferdock.app.models import Finder
+from inferdock.app.platform_figures import Teller, telling
 from inferdock.config.folders import default_cache_dir, default_state_dir
 from inferdock.config.settings import Settings
+from inferdock.release.file_journal import journals_of
 from inferdock.supervisor.engine import Launch, Machine, child_environment, engine_source, with_bytecode_cache
 from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model
@@ -82,9 +87,11 @@ async def run_platform(
 
     state_dir.prepare()
     raise_open_files()
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as session, socket_place(state_dir.folder / "console.sock") as socket:
+        root = resolve_state_root(settings, environment)
+        port = ("--port", str(settings.gateway.port))
         supervisor = Supervisor(
-            settings=settings,
+            settings=_with_console(settings, socket),
             model=model,
             machine=machine,
             finder=Finder(settings, environment, model.name),
@@ -93,7 +100,31 @@ async def run_platform(
             gateway_launch=gateway_launch,
             probe=Probe(session),
             changed=changed,
-            read=read,
+            read=lambda: _with_console(read(), socket),
             say=say,
         )
-        await supervisor.run(stop, stop_now, reload)
+        backend = ConsoleBackend(
+            settings=settings,
+            environment=environment,
+            root=root,
+            view=supervisor.view,
+            commands=Commands(
+                ["-f", str(state_dir.gateway_config), *port, "--state-dir", str(root)], environment, Path.cwd()
+            ),
+            http=session,
+        )
+        teller = Teller(
+            supervisor=supervisor,
+            journals=lambda: journals_of(root, model.name),
+            figurer=Figurer(session, settings.cost),
+            probe=Probe(session),
+            say=say,
+        )
+        async with serving(backend, socket), telling(teller):
+            await supervisor.run(stop, stop_now, reload)
+
+
+def _with_console(settings: Settings, socket: Path) -> Settings:
+    """The gateway is told where the console's questions go."""
+    gateway = settings.gateway.model_copy(update={"console_socket": socket.absolute()})
+    return settings.model_copy(update={"gateway": gateway})

@@ -1,4 +1,4 @@
-"""Puts releases on this machine together: the platform of ``inferdock up``, the registry, gates, journals."""
+"""Puts releases together: the place where a model serves, the registry, gates, journals."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ import json
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
-
-import aiohttp
 
 from inferdock.app.models import served
-from inferdock.app.platform import resolve_state_root
 from inferdock.app.registry import open_registry
-from inferdock.app.release_gates import DigestGate, HealthGate, QualityGate, SmokeGate
+from inferdock.app.release_gates import DigestGate, HealthGate, QualityGate, SmokeGate, shadow_gate
+from inferdock.app.release_places import Place
 from inferdock.config.settings import Settings
-from inferdock.domain.errors import ConfigError, RegistryError, UnreachableError
+from inferdock.domain.errors import ConfigError, RegistryError
 from inferdock.domain.moment import spell
 from inferdock.evaluation.html import page
 from inferdock.evaluation.limits import Rules as QualityRules
@@ -33,17 +30,12 @@ from inferdock.registry.registry import Registry
 from inferdock.release.catalog import NO_CHAMPION
 from inferdock.release.clock import SystemClock
 from inferdock.release.desk import Desk
-from inferdock.release.driver import Observed
-from inferdock.release.drivers.local import LocalDriver, LocalMeter, control_session
+from inferdock.release.driver import Driver, Observed
 from inferdock.release.gate import DIGESTS, Gate
-from inferdock.release.journal import By, Journal, Journals
-from inferdock.release.lease import FileLease
+from inferdock.release.journal import By, Journal
 from inferdock.release.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Listener, Runner
 from inferdock.release.steps import Target
-from inferdock.supervisor.state import read_state
-
-FOLDER: Final = "releases"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,57 +75,25 @@ class RegistryCatalog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A running platform, and where its releases are kept.
-
-    Attributes:
-        model: name that clients use.
-        control: its control socket.
-        admin_url: of its gateway.
-        journals: all of its releases.
-    """
-
-    model: str
-    control: Path
-    admin_url: str
-    journals: Journals
-
-    @classmethod
-    def find(cls, settings: Settings, environment: Mapping[str, str], port: int | None) -> Place:
-        """The platform that runs here.
-
-        Raises:
-            UnreachableError: none does, or several and no port says which.
-        """
-        root = resolve_state_root(settings, environment)
-        state = read_state(root, port)
-        if not state.get("control"):
-            raise UnreachableError("The platform here is of an older version.", cure="Restart `inferdock up`.")
-        return cls(
-            model=str(state["model"]),
-            control=Path(str(state["control"])),
-            admin_url=str(state["admin_url"]),
-            journals=Journals(root / FOLDER / str(state["model"]).replace("/", "_")),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Works:
     """What a command about releases works with; made by :func:`working`.
 
     Attributes:
         place: the platform.
         registry: where versions come from.
-        driver: the platform, as releases see it.
         desk: takes commands.
         by: who gives them.
     """
 
     place: Place
     registry: Registry
-    driver: LocalDriver
     desk: Desk
     by: By
+
+    @property
+    def driver(self) -> Driver:
+        """The platform, as releases see it."""
+        return self.place.driver
 
     def target(self, reference: Reference, replicas: int) -> Target:
         """A version in the registry as something to release.
@@ -171,61 +131,65 @@ class Works:
 
 def serving(observed: Observed) -> Target | None:
     """What most requests go to now; None when nothing serves."""
-    running = [one for one in observed.revisions if one.wanted or one.ready]
+    running = [one for one in observed.revisions if one.wanted or one.ready or observed.weights.get(one.revision)]
     if not running:
         return None
     most = max(running, key=lambda one: (observed.share(one.revision), one.ready))
     return Target(reference=most.reference, revision=most.revision, replicas=max(1, most.wanted))
 
 
-@contextlib.asynccontextmanager
 async def working(
     settings: Settings,
     environment: Mapping[str, str],
+    place: Place,
     *,
-    port: int | None,
     name: str | None,
     quality: Quality | None,
     listener: Listener,
-) -> AsyncIterator[Works]:
-    """Everything that a command about releases needs, for a while.
+) -> Works:
+    """Everything that a command about releases needs.
 
     Args:
         settings: the configuration.
         environment: of the process.
-        port: of the platform's gateway, where several run.
+        place: where the model serves.
         name: of the model in the registry; None takes it from what serves.
         quality: for the quality gate; None: it is not there.
         listener: told how a release goes.
 
     Raises:
-        UnreachableError: no platform runs here.
+        UnreachableError: the platform does not answer.
     """
-    place = Place.find(settings, environment, port)
     registry = open_registry(settings.registry, environment)
     by = By(actor=registry.by().actor, origin=f"{socket.gethostname()} pid {os.getpid()}")
-    async with control_session(place.control) as control, aiohttp.ClientSession() as http:
-        driver = LocalDriver(control)
-        model = name or _name_of(serving(await driver.observe()))
-        lease = FileLease(place.journals.folder / "lease")
+    model = name or _name_of(serving(await place.driver.observe()))
 
-        def make_runner(journal: Journal, mailbox: Mailbox) -> Runner:
-            return Runner(
-                journal=journal,
-                driver=driver,
-                catalog=RegistryCatalog(registry, model),
-                gates=_gates(registry, quality, place.journals.folder),
-                meter=LocalMeter(http, place.admin_url, place.model),
-                lease=lease,
-                mailbox=mailbox,
-                clock=SystemClock(),
-                by=by,
-                listener=listener,
-            )
+    def make_runner(journal: Journal, mailbox: Mailbox) -> Runner:
+        return Runner(
+            journal=journal,
+            driver=place.driver,
+            catalog=RegistryCatalog(registry, model),
+            gates={
+                **_gates(registry, quality, place.reports),
+                **shadow_gate(journal.progress.plan, place.meter, listener.waiting),
+            },
+            meter=place.meter,
+            lease=place.lease,
+            mailbox=mailbox,
+            clock=SystemClock(),
+            by=by,
+            listener=listener,
+        )
 
-        holder = f"{by.actor} ({by.origin})"
-        desk = Desk(journals=place.journals, lease=lease, clock=SystemClock(), make_runner=make_runner, holder=holder)
-        yield Works(place=place, registry=registry, driver=driver, desk=desk, by=by)
+    desk = Desk(
+        journals=place.journals,
+        lease=place.lease,
+        mailbox=place.mailbox,
+        clock=SystemClock(),
+        make_runner=make_runner,
+        holder=f"{by.actor} ({by.origin})",
+    )
+    return Works(place=place, registry=registry, desk=desk, by=by)
 
 
 def _name_of(target: Target | None) -> str:
@@ -245,7 +209,9 @@ def _gates(registry: Registry, quality: Quality | None, folder: Path) -> dict[st
         "smoke": SmokeGate(),
     }
     if quality is not None:
-        gates["quality"] = QualityGate(tasks=quality.tasks, rules=quality.rules, keep=_Keeper(folder).keep)
+        gates["quality"] = QualityGate(
+            tasks=quality.tasks, rules=quality.rules, keep=_Keeper(folder).keep, registry=registry
+        )
     return gates
 
 
@@ -259,6 +225,7 @@ class _Keeper:
         """Write a report as JSON and as a page; where the page is."""
         html = self._folder / f"{release}.quality.html"
         with contextlib.suppress(OSError):  # the verdict stands in the journal in any case
+            self._folder.mkdir(parents=True, exist_ok=True)
             html.with_suffix(".json").write_text(json.dumps(report.document()), encoding="utf-8")
             html.write_text(page(report), encoding="utf-8", errors="replace")
         return str(html)

@@ -9,27 +9,34 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 
-from inferdock.domain.errors import ConfigError, IntegrityError, RegistryError, UnreachableError
+from inferdock.domain.errors import ConfigError, InferdockError, IntegrityError, RegistryError, UnreachableError
 from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.client import Endpoint
 from inferdock.evaluation.evaluate import How, evaluate
 from inferdock.evaluation.limits import Rules
-from inferdock.evaluation.report import Report, spell_finding
+from inferdock.evaluation.report import Report, spell_finding, spell_sizes
 from inferdock.evaluation.tasks import TaskSet
 from inferdock.registry.names import Reference
 from inferdock.registry.progress import Silent
 from inferdock.registry.registry import Registry
 from inferdock.registry.verify import verify
-from inferdock.release.gate import Context, Finding
-from inferdock.release.steps import Target
+from inferdock.release.analysis import needed
+from inferdock.release.clock import Clock, SystemClock
+from inferdock.release.figures import NOTHING, Counts, Meter, Shadows, since
+from inferdock.release.gate import SHADOW, Context, Finding, Gate
+from inferdock.release.plan import Plan
+from inferdock.release.plan_text import counted
+from inferdock.release.shadow import judge_copies
+from inferdock.release.steps import Limits, Shadow, Target
 
 REQUEST_S: Final = 120.0
+SHADOW_POLL_S: Final = 2.0
 MAX_TOKENS: Final = 16
 QUESTION: Final = "What is Inferdock?"
 SCHEMA: Final = {"type": "string", "enum": ["ready", "not ready"]}
@@ -82,7 +89,7 @@ class HealthGate:
         if bad:
             url, trouble = next(iter(bad.items()))
             return Finding(verdict=Verdict.FAIL, reason=f"{url} {trouble}.", evidence={"replicas": found})
-        reason = f"{len(found)} replicas are healthy and answered a request."
+        reason = f"{counted(len(found))} {'is' if len(found) == 1 else 'are'} healthy and answered a request."
         return Finding(verdict=Verdict.PASS, reason=reason, evidence={"replicas": found})
 
 
@@ -117,7 +124,7 @@ class SmokeGate:
             return Finding(verdict=Verdict.INCONCLUSIVE, reason=reason)
         url = f"{context.addresses[0]}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=REQUEST_S, max_retries=0) as client:
-            found = {name: await _tried(step, client, context.model) for name, step in _SMOKE.items()}
+            found = {name: await tried(step, client, context.model) for name, step in SMOKE.items()}
         bad = {name: trouble for name, trouble in found.items() if trouble}
         evidence = {"client": f"openai {openai.__version__}", "steps": found}
         if bad:
@@ -126,7 +133,8 @@ class SmokeGate:
         return Finding(verdict=Verdict.PASS, reason=f"The client's {len(found)} calls work.", evidence=evidence)
 
 
-async def _tried(step: Callable[[Any, str], Awaitable[str]], client: Any, model: str) -> str:
+async def tried(step: Callable[[Any, str], Awaitable[str]], client: Any, model: str) -> str:
+    """What is wrong with a call by the OpenAI client, "" when nothing is."""
     try:
         return await step(client, model)
     except Exception as exc:  # whatever a client's user would see
@@ -179,7 +187,7 @@ async def _structured(client: Any, model: str) -> str:
         return f"the answer is not the JSON that was asked for: {text[:100]!r}"
 
 
-_SMOKE: Final = {
+SMOKE: Final = {
     "models": _models,
     "chat": _chat,
     "completion": _completion,
@@ -196,11 +204,13 @@ class QualityGate:
         tasks: what both are asked.
         rules: limits.
         keep: is given the whole report, for people.
+        registry: knows how large the weights are; None: the report does not say.
     """
 
     tasks: TaskSet
     rules: Rules
     keep: Callable[[str, Report], str] = lambda release, report: ""
+    registry: Registry | None = None
 
     async def check(self, target: Target, context: Context) -> Finding:
         """See `release.gate.Gate`."""
@@ -208,10 +218,14 @@ class QualityGate:
             return Finding(verdict=Verdict.PASS, reason="Nothing serves yet that it could be compared with.")
         if not context.addresses or not context.stable_addresses:
             return Finding(verdict=Verdict.INCONCLUSIVE, reason="One of the two revisions has no ready replica.")
-        champion, candidate = (
-            Endpoint(base_urls=tuple(f"{url}/v1" for url in urls), model=context.model)
-            for urls in (context.stable_addresses, context.addresses)
-        )
+        champion, candidate = [
+            Endpoint(
+                base_urls=tuple(f"{url}/v1" for url in urls),
+                model=context.model,
+                weight_bytes=await asyncio.to_thread(self._weight_bytes, side.reference),
+            )
+            for urls, side in ((context.stable_addresses, context.stable), (context.addresses, target))
+        ]
         try:
             report = await evaluate(champion, candidate, self.tasks, self.rules, how=How())
         except (UnreachableError, ConfigError) as exc:
@@ -224,7 +238,79 @@ class QualityGate:
             "compared": report.compared,
             "changed": report.changed,
             "findings": [f"{finding.verdict}: {spell_finding(finding)}" for finding in report.findings],
+            "sizes": spell_sizes(report),
             "examples": document.get("examples", [])[:3],
             "report": await asyncio.to_thread(self.keep, context.release, report),
         }
         return Finding(verdict=report.verdict, reason=reason, evidence=evidence)
+
+    def _weight_bytes(self, reference: str) -> int | None:
+        """Of a version's weight files; None for what is not in the registry, or when it does not answer just now."""
+        if self.registry is None:
+            return None
+        try:
+            return self.registry.version(Reference.parse(reference)).manifest.content.facts.weight_bytes
+        except InferdockError:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowGate:
+    """Copies of what clients ask are answered in time, without failures, and where that is wanted alike.
+
+    Waits until there are enough copies or the time is over. Asked again, it looks at new ones.
+
+    Attributes:
+        wanted: how long, how many, and what may differ.
+        limits: of failures and times.
+        meter: counts copies.
+        clock: time.
+        say: told how far it is.
+    """
+
+    wanted: Shadow
+    limits: Limits
+    meter: Meter
+    clock: Clock
+    say: Callable[[str], None] = lambda text: None
+
+    async def check(self, target: Target, context: Context) -> Finding:
+        """See `release.gate.Gate`."""
+        mark, wanted = await self.meter.read(), self.wanted
+        enough = max(wanted.min_samples, needed(self.limits))
+        began, look, looked_at = self.clock.monotonic(), 0, 0
+        while True:
+            copies, stable = self._window(mark, await self.meter.read(), target, context)
+            elapsed = self.clock.monotonic() - began
+            if (elapsed >= wanted.hold_s and copies.sent >= enough) or elapsed >= wanted.hold_limit_s:
+                return judge_copies(copies, stable, self.limits, wanted)
+            if copies.sent >= max(2 * looked_at, self.limits.min_to_fail):
+                look, looked_at = look + 1, copies.sent
+                early = judge_copies(copies, stable, self.limits, wanted, look=look)
+                if early.verdict is Verdict.FAIL:
+                    return early
+            self.say(f"copying: {elapsed:.0f} of {wanted.hold_s:g} s, {copies.sent} of {enough} copies")
+            await self.clock.sleep(SHADOW_POLL_S)
+
+    def _window(
+        self, mark: Mapping[str, Counts], now: Mapping[str, Counts], target: Target, context: Context
+    ) -> tuple[Shadows, Counts | None]:
+        new = since(mark.get(target.revision, NOTHING), now.get(target.revision, NOTHING)).shadow
+        if context.stable is None:
+            return new, None
+        stable = context.stable.revision
+        return new, since(mark.get(stable, NOTHING), now.get(stable, NOTHING))
+
+
+def shadow_gate(plan: Plan, meter: Meter, say: Callable[[str], None]) -> dict[str, Gate]:
+    """The gate that a plan with copies needs, by its name; none for one without.
+
+    Args:
+        plan: the release.
+        meter: counts copies.
+        say: told how far it is.
+    """
+    if plan.shadow is None:
+        return {}
+    gate = ShadowGate(wanted=plan.shadow, limits=plan.limits, meter=meter, clock=SystemClock(), say=say)
+    return {SHADOW: gate}

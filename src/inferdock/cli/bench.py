@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
-import random
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from inferdock.bench.arrivals import constant, poisson
-from inferdock.bench.client import REFUSED, Asking, Client, Outcome, first_model, session
+from inferdock.bench.client import Client, Outcome, first_model, session
 from inferdock.bench.report import document, plot, pyplot, write_json
-from inferdock.bench.runner import Progress as RunProgress
-from inferdock.bench.runner import Runner
 from inferdock.bench.slo import Objective, Verdict, good_request, judge, parse_objective
 from inferdock.bench.stats import Distribution, Summary, summarise
-from inferdock.bench.workload import Task, from_file, parse_length, synthetic
-from inferdock.cli.output import note, output_option, print_json
-from inferdock.domain.errors import CheckFailedError, ConfigError, InferdockError, UnreachableError
+from inferdock.bench.workload import Task
+from inferdock.cli.bench_run import Options, asking_of, nothing_succeeded, run_load, tasks_of, warm_up
+from inferdock.cli.bench_sweep import Known, parse_sweep, sweep
+from inferdock.cli.output import output_option, print_json
+from inferdock.domain.errors import CheckFailedError, ConfigError
 
 LATE_S = 0.05
 """A client that sends this late (p99) was itself the limit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What was asked on the command line."""
-
-    urls: tuple[str, ...]
-    arrival: str
-    concurrency: int
-    rate: float | None
-    requests: int | None
-    duration: float | None
-    warmup: int
-    prompt_tokens: str
-    output_tokens: str
-    prompts: Path | None
-    shared_prefix: int
-    api: str
-    model: str | None
-    stream: bool
-    temperature: float
-    exact_output: bool
-    seed: int
-    timeout: float
-    api_key: str | None
-    slo: tuple[str, ...]
-    json_file: Path | None
-    plot_file: Path | None
-    output: str
-
-    def configuration(self, model: str) -> dict[str, object]:
-        """For the report: everything but the key and where files go."""
-        hidden = {"api_key", "json_file", "plot_file", "output", "prompts"}
-        named = {f: getattr(self, f) for f in self.__dataclass_fields__ if f not in hidden}
-        return {**named, "model": model, "prompts": str(self.prompts) if self.prompts else None}
 
 
 @click.command(context_settings={"show_default": True})
@@ -91,12 +49,38 @@ class Options:
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600.0, help="Seconds per request.")
 @click.option("--api-key", envvar="OPENAI_API_KEY", help="Bearer key; default $OPENAI_API_KEY.", show_default=False)
 @click.option("--slo", multiple=True, metavar="OBJECTIVE", help="ttft_p95=500ms, tpot_p50=50ms, error_rate=1%, ...")
+@click.option("--sweep", metavar="N,N,...", help="Closed loops of so many users in turn, to find the knee.")
+@click.option("--replicas", type=click.IntRange(min=1), default=1, help="Replicas that share the load of a sweep.")
+@click.option(
+    "--profile",
+    "profile_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Of a sweep: write how fast a replica is, for `inferdock simulate` and `plan`.",
+)
+@click.option(
+    "--values",
+    "values_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Of a sweep: write the autoscaler's target as values for the chart.",
+)
+@click.option("--values-key", help="The model's key under `models` in them; default: the end of its name.")
+@click.option("--max-num-seqs", type=click.IntRange(min=1), help="For the profile: what the engine was told.")
+@click.option("--kv-cache-tokens", type=click.IntRange(min=16), help="For the profile: tokens that its KV cache holds.")
+@click.option("--startup-s", type=click.FloatRange(min=0), help="For the profile: from the wish until it is ready.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the full result here."
 )
 @click.option("--plot", "plot_file", type=click.Path(dir_okay=False, path_type=Path), help="Write a PNG picture here.")
 @output_option
-def bench(arrival: str | None, **given: object) -> int:
+def bench(
+    arrival: str | None,
+    replicas: int,
+    values_key: str | None,
+    max_num_seqs: int | None,
+    kv_cache_tokens: int | None,
+    startup_s: float | None,
+    **given: object,
+) -> int:
     """Measure latency and throughput of any OpenAI-compatible address (default http://127.0.0.1:8080/v1).
 
     Several URLs are used in turn. Exit code 8 when an objective (--slo) is missed.
@@ -105,41 +89,39 @@ def bench(arrival: str | None, **given: object) -> int:
     Example:
       inferdock bench --concurrency 50 --output-tokens 50 --slo ttft_p95=500ms --slo tpot_p50=50ms
       inferdock bench --rate 20 --duration 60 --plot run.png --json run.json
+      inferdock bench --sweep 1,2,4,8,16,32,64 --profile profile.json --startup-s 75 --values values-target.yaml
     """
     urls = tuple(str(url).rstrip("/") for url in given.pop("urls") or ("http://127.0.0.1:8080/v1",))  # type: ignore[attr-defined]
     options = Options(urls=urls, arrival=arrival or ("poisson" if given["rate"] else "closed"), **given)  # type: ignore[arg-type]
     if options.arrival != "closed" and options.rate is None:
         raise ConfigError(f"--arrival {options.arrival} needs --rate.", cure="For instance --rate 20.")
+    if options.sweep is not None:
+        parse_sweep(options.sweep)  # said now, not after the warm-up
+    elif options.profile_file is not None or options.values_file is not None:
+        raise ConfigError("--profile and --values are written by a sweep.", cure="Add --sweep 1,2,4,8,16,32,64.")
     objectives = [parse_objective(text) for text in options.slo]
-    tasks = _tasks(options)
+    tasks = tasks_of(options)
     if options.plot_file is not None:
         pyplot()  # said now, not after the run
-    return uvloop.run(_bench(options, objectives, tasks))
+    known = Known(
+        replicas=replicas,
+        max_num_seqs=max_num_seqs,
+        kv_cache_tokens=kv_cache_tokens,
+        startup_s=startup_s,
+        values_key=values_key,
+    )
+    return uvloop.run(_bench(options, known, objectives, tasks))
 
 
-def _tasks(options: Options) -> Iterator[Task]:
-    rng = random.Random(options.seed)
-    output = parse_length(options.output_tokens)
-    if options.prompts is not None:
-        return from_file(options.prompts, output, rng)
-    prompt = parse_length(options.prompt_tokens)
-    return synthetic(prompt, output, rng, shared_prefix_words=options.shared_prefix)
-
-
-async def _bench(options: Options, objectives: list[Objective], tasks: Iterator[Task]) -> int:
+async def _bench(options: Options, known: Known, objectives: list[Objective], tasks: Iterator[Task]) -> int:
     async with session(options.api_key, options.timeout) as http:
         model = options.model or await first_model(http, options.urls[0])
-        asking = Asking(
-            base_urls=options.urls,
-            model=model,
-            chat=options.api == "chat",
-            stream=options.stream,
-            temperature=options.temperature,
-            exact_output=options.exact_output,
-        )
-        client = await _warm_up(Client(http, asking), tasks, options)
+        asking = asking_of(options, model)
+        if options.sweep is not None:
+            return await sweep(http, asking, options, known)
+        client = await warm_up(Client(http, asking), tasks, options)
         cpu, events = time.process_time(), client.events
-        progress, interrupted = await _run(client, tasks, options)
+        progress, interrupted = await run_load(client, tasks, options)
         cpu, events = time.process_time() - cpu, client.events - events
     outcomes = progress.outcomes
     summary = summarise(outcomes, good_request(objectives))
@@ -155,7 +137,7 @@ async def _bench(options: Options, objectives: list[Objective], tasks: Iterator[
     if interrupted:
         return 130
     if outcomes and not summary.succeeded:
-        raise _nothing_succeeded(summary.errors, options.urls)
+        raise nothing_succeeded(summary.errors, options.urls)
     missed = [objective.text for objective, verdict, _ in verdicts if verdict is not Verdict.PASS]
     if missed:
         raise CheckFailedError(f"Not shown to be met: {', '.join(missed)}.")
@@ -164,78 +146,6 @@ async def _bench(options: Options, objectives: list[Objective], tasks: Iterator[
 
 def _per_1000(cpu_s: float, events: int) -> float | None:
     return round(cpu_s / events * 1000, 4) if events else None
-
-
-def _nothing_succeeded(errors: Mapping[str, int], urls: Sequence[str]) -> InferdockError:
-    kinds = ", ".join(errors)
-    if set(errors) <= {REFUSED}:
-        return UnreachableError(f"No request succeeded ({kinds}).", cure=f"Is {urls[0]} the right address?")
-    return CheckFailedError(f"No request succeeded ({kinds}).", cure="Look into the log of the server.")
-
-
-async def _warm_up(client: Client, tasks: Iterator[Task], options: Options) -> Client:
-    """The client to measure with: one that leaves out vLLM's own fields where the server refuses them.
-
-    Raises:
-        UnreachableError, CheckFailedError: not one request succeeded.
-    """
-    if not options.warmup:
-        return client
-    errors = await _errors_of_warm_up(client, tasks, options)
-    if client.asking.exact_output and errors and set(errors) <= {"http 400", "http 422"}:
-        note("The server refuses ignore_eos and min_tokens: answers may be shorter than asked for.")
-        client = client.without_exact_output()
-        errors = await _errors_of_warm_up(client, tasks, options)
-    if errors:
-        raise _nothing_succeeded(errors, options.urls)
-    return client
-
-
-async def _errors_of_warm_up(client: Client, tasks: Iterator[Task], options: Options) -> Mapping[str, int]:
-    """Errors by kind if every request failed, else none."""
-    runner = Runner(client, tasks, requests=options.warmup, duration_s=None)
-    await runner.closed(min(options.concurrency, options.warmup))
-    summary = summarise(runner.progress.outcomes)
-    return {} if summary.succeeded else summary.errors
-
-
-async def _run(client: Client, tasks: Iterator[Task], options: Options) -> tuple[RunProgress, bool]:
-    requests = options.requests or (None if options.duration else 500)
-    runner = Runner(client, tasks, requests=requests, duration_s=options.duration)
-    if options.arrival == "closed":
-        load = runner.closed(options.concurrency)
-    else:
-        rate = options.rate or 1.0
-        rng = random.Random(options.seed + 1)
-        load = runner.open(poisson(rate, rng) if options.arrival == "poisson" else constant(rate))
-    work = asyncio.ensure_future(load)
-    shown = asyncio.create_task(_show_progress(runner, requests))
-    interrupted = False
-    try:
-        await work
-    except asyncio.CancelledError:  # Ctrl-C: what was measured so far still counts
-        interrupted = True
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-    finally:
-        shown.cancel()
-        await asyncio.gather(shown, return_exceptions=True)
-    return runner.progress, interrupted
-
-
-async def _show_progress(runner: Runner, requests: int | None) -> None:
-    progress = runner.progress
-    if not sys.stderr.isatty():
-        while True:
-            await asyncio.sleep(5.0)
-            note(f"{progress.done}/{requests or progress.sent} answered, {progress.failed} failed")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("measuring", total=requests)
-        while True:
-            bar.update(task, completed=progress.done, description=f"measuring ({progress.failed} failed)")
-            await asyncio.sleep(0.2)
 
 
 def _report(

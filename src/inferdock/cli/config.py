@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import click
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
@@ -49,7 +50,7 @@ def _as_json(loaded: Loaded, origin: bool) -> dict[str, object]:
 
 
 def _spell(value: object) -> str:
-    return "null" if value is None else str(_masked(list(value) if isinstance(value, tuple) else value))
+    return "null" if value is None else str(_masked(value))
 
 
 def _masked_tree(value: object) -> object:
@@ -60,4 +61,6 @@ def _masked_tree(value: object) -> object:
 
 def _masked(value: object) -> object:
     """A URL without its password: what is shown here ends up in tickets."""
+    if isinstance(value, list | tuple):
+        return [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     return _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value

@@ -15,15 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from inferdock.cli.output import note, output_option, print_json, printable
-from inferdock.domain.errors import CheckFailedError, InconclusiveError, ResourceError
+from inferdock.cli.output import note, output_option, print_json, printable, write_file
+from inferdock.domain.errors import CheckFailedError, InconclusiveError
 from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import Drawing
 from inferdock.evaluation.client import parse_endpoint
 from inferdock.evaluation.evaluate import How, evaluate
 from inferdock.evaluation.html import page
 from inferdock.evaluation.limits import DEFAULTS, Rules, rules
-from inferdock.evaluation.report import Example, Report, measure_cells, spell_finding
+from inferdock.evaluation.report import Example, Report, measure_cells, spell_finding, spell_sizes
 from inferdock.evaluation.tasks import DEMO, TaskSet, read_tasks
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
@@ -107,9 +107,9 @@ def evaluation(
     found = read_tasks(DEMO if tasks == "demo" else Path(tasks))
     report = uvloop.run(_evaluate(options, found, judged))
     if json_file is not None:
-        _write(json_file, json.dumps(report.document(), indent=1) + "\n")
+        write_file(json_file, json.dumps(report.document(), indent=1) + "\n")
     if html_file is not None:
-        _write(html_file, page(report))
+        write_file(html_file, page(report))
     if output == "json":
         print_json(report.document())
     else:
@@ -158,19 +158,6 @@ class _Shown:
             note(f"{done}/{total} tasks answered, {failed} failed")
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a file.
-
-    Raises:
-        ResourceError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as exc:
-        raise ResourceError(f"Cannot write {path}: {exc.strerror}.", cure="Choose another file.") from exc
-
-
 def _print(report: Report) -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(_table(report))
@@ -183,7 +170,7 @@ def _print(report: Report) -> None:
     for name, side in (("champion", report.champion), ("candidate", report.candidate)):
         for error, count in side.failures.items():
             console.print(Text(f"{name} failed: {count} × {printable(error)}", style="red"))
-    for sentence in report.notes:
+    for sentence in (*spell_sizes(report), *report.notes):
         console.print(Text(sentence, style="dim"))
     for finding in report.findings:
         console.print(Text(f"{finding.verdict}: {spell_finding(finding)}", style=STYLES[finding.verdict]))

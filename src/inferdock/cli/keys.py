@@ -69,6 +69,7 @@ def keys() -> None:
 @click.option("--tpm", type=LIMIT, help="Most tokens per minute, prompt and answer together.")
 @click.option("--streams", type=LIMIT, help="Most streamed answers at once.")
 @click.option("--expires", metavar="TIME", help="After 90m, 12h, 30d or 8w, or on a day such as 2030-01-31 (UTC).")
+@click.option("--admin", is_flag=True, help="It may use the console: see the platform, and steer releases.")
 @click.option("--tenant", help="Whom its use is booked to; default: the key itself.")
 @click.option(
     "--priority",
@@ -88,6 +89,7 @@ def create(
     tpm: int | None,
     streams: int | None,
     expires: str | None,
+    admin: bool,
     tenant: str | None,
     priority: int,
     output: str,
@@ -111,6 +113,7 @@ def create(
         tokens_per_minute=tpm,
         concurrent_streams=streams,
         priority=priority,
+        admin=admin,
         tenant=tenant,
     )
     if output == "json":
@@ -208,6 +211,7 @@ def _document(key: Key, now: float) -> dict[str, object]:
         "tokens_per_minute": key.tokens_per_minute,
         "concurrent_streams": key.concurrent_streams,
         "priority": key.priority,
+        "admin": key.admin,
         "tenant": key.tenant,
         "created": _spell(key.created_at),
         "expires": _spell(key.expires_at),

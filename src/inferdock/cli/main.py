@@ -11,7 +11,7 @@ import sys
 import click
 
 from inferdock import __version__
-from inferdock.cli.output import report_error
+from inferdock.cli.output import report_error, write_whole
 from inferdock.domain.errors import EXIT_CODES, InferdockError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -20,13 +20,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("inferdock.cli.ask:ask", "Ask the model one question from the terminal."),
     "doctor": ("inferdock.cli.doctor:doctor", "Say what on this machine would stop us, and the cure."),
     "bench": ("inferdock.cli.bench:bench", "Measure latency and throughput of any OpenAI-compatible URL."),
+    "plan": ("inferdock.cli.plan:plan", "Find the cheapest fleet that carries a load within its objectives."),
+    "simulate": ("inferdock.cli.simulate:simulate", "Play an autoscaling policy through a traffic trace, on paper."),
+    "engine": ("inferdock.cli.engine:engine", "Become one engine: the entry of the engine's container."),
+    "probe": ("inferdock.cli.probe:probe", "Say whether a web address answers, for health checks."),
     "sim": ("inferdock.cli.sim:sim", "Run one simulated vLLM replica."),
     "keys": ("inferdock.cli.keys:keys", "Make, list and revoke the API keys that the gateway checks."),
     "cache": ("inferdock.cli.cache:cache", "Look into the response cache, and invalidate what is in it."),
     "model": ("inferdock.cli.models.group:model", "Push, verify, pull and compare versions of models."),
     "release": ("inferdock.cli.releases.group:release", "Bring a version into service, gated; go back in seconds."),
     "eval": ("inferdock.cli.eval:evaluation", "Judge whether a candidate is as good as the champion."),
+    "verify": ("inferdock.cli.verify:verify_command", "Check a running target against the plan, with evidence."),
+    "cost": ("inferdock.cli.cost:cost", "Show what a million tokens cost, by model, revision and tenant."),
     "config": ("inferdock.cli.config:config", "Show the configuration and where each value comes from."),
+    "render": ("inferdock.cli.render:render_command", "Print Kubernetes objects from the chart."),
+    "install": ("inferdock.cli.install:install", "Install the chart into a cluster, or upgrade it, and wait."),
     "gateway": ("inferdock.cli.gateway:gateway", "Run the gateway alone, in front of given replicas."),
 }
 """Command name to (where it lives, one line of help)."""
@@ -67,6 +75,7 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script; never lets a traceback reach the person for a foreseen error."""
+    write_whole()
     try:
         result = cli.main(standalone_mode=False)
     except click.ClickException as exc:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from inferdock.domain.errors import InferdockError
+from inferdock.domain.errors import InferdockError, ResourceError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _HARMLESS = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}\N{SOFT HYPHEN}"
@@ -28,6 +30,19 @@ def output_option(command: F) -> F:
         help="Form of what is printed on standard output.",
     )
     return option(command)
+
+
+def write_whole() -> None:
+    """See to it that what is printed arrives whole.
+
+    Unbuffered (``PYTHONUNBUFFERED``, as images have it), Python drops what one call to the system did not take. A full
+    pipe takes a part when the call is interrupted, as the end of an event loop does. A buffer writes the rest.
+    """
+    out = sys.__stdout__
+    if out is None or sys.stdout is not out or not isinstance(out.buffer, io.RawIOBase):
+        return
+    buffer = io.BufferedWriter(io.FileIO(out.fileno(), "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(buffer, encoding=out.encoding, errors=out.errors, line_buffering=True)
 
 
 def print_json(value: Any) -> None:
@@ -60,3 +75,16 @@ def report_error(error: InferdockError) -> None:
     click.echo(printable(error.message), err=True)
     if error.cure:
         click.echo(f"       {printable(error.cure)}", err=True)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that a person asked for.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as exc:
+        raise ResourceError(f"Cannot write {path}: {exc.strerror}.", cure="Choose another file.") from exc

@@ -14,10 +14,11 @@ from inferdock.cli.output import note
 from inferdock.sim.faults import FORM, Faults, parse_fault
 from inferdock.sim.options import SimOptions
 from inferdock.sim.server import SimServer
+from inferdock.sim.traits import read_traits
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--model", default="sim", help="Name that clients ask for (as vLLM's --model).")
+@click.option("--model", default="sim", help="Name that clients ask for, or a folder (as vLLM's --model).")
 @click.option("--served-model-name", help="Name that clients ask for, if it is not --model.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=8000, help="Port; 0 takes any free one.")
@@ -68,7 +69,8 @@ def sim(
         startup_s=startup_time,
         shutdown_timeout_s=shutdown_timeout,
     )
-    server = SimServer(options, Faults([parse_fault(text) for text in faults]))
+    traits = read_traits(model)
+    server = SimServer(traits.over(options), Faults([parse_fault(text) for text in (*traits.faults, *faults)]))
     uvloop.run(_serve(server, announce))
 
 

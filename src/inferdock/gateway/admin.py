@@ -1,6 +1,7 @@
 """The admin API, on its own port at 127.0.0.1: what the gateway holds, its endpoints, its cache, and its reload.
 
-``PUT /admin/endpoints`` replaces the whole set, so a supervisor that says the same thing twice changes nothing.
+``PUT /admin/endpoints`` replaces the whole set, so a supervisor that says the same thing twice changes nothing; so
+does ``PUT /admin/figures``, which is what ``/metrics`` says of the platform.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import msgspec
 from inferdock.balance.endpoints import Endpoint
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import InferdockError, RequestError
+from inferdock.domain.shadow import Shadow
 from inferdock.gateway.answer import respond_error
 from inferdock.gateway.http_server import ClientConnection, Limits, Request, Turn
 from inferdock.gateway.listening import cannot_listen
-from inferdock.gateway.own_routes import JSON, METRICS_TYPE
+from inferdock.gateway.own_routes import JSON, METRICS_TYPE, OPENMETRICS_TYPE, wants_openmetrics
+from inferdock.telemetry.published import Figure
 
 _ENCODE = msgspec.json.Encoder().encode
 NO_ID = b"admin"
@@ -41,11 +44,26 @@ class EndpointsDocument(msgspec.Struct, forbid_unknown_fields=True):
     models: list[str] = []
 
 
+class ShadowDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """Which share of the requests is copied, and to which revision."""
+
+    revision: str
+    share: float
+
+
 class TrafficDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``PUT /admin/traffic``."""
+    """Body of ``PUT /admin/traffic``: all that holds from now on. Without weights all endpoints share, without a
+    shadow nothing is copied."""
 
     model: str
     weights: dict[str, float]
+    shadow: ShadowDocument | None = None
+
+
+class FiguresDocument(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``PUT /admin/figures``: all that is shown from now on."""
+
+    figures: list[Figure]
 
 
 def endpoint_spec(name: str, url: str, model: str, revision: str, digest: str = "") -> EndpointSpec:
@@ -72,6 +90,7 @@ def endpoint_row(endpoint: Endpoint) -> dict[str, object]:
         "url": spec.url,
         "model": spec.model,
         "revision": spec.revision,
+        "digest": spec.digest,
         "state": str(endpoint.state),
         "in_flight": endpoint.held,
         "running": endpoint.running,
@@ -89,14 +108,17 @@ class AdminApi(Protocol):
     def status(self) -> dict[str, object]:
         """Everything in one document."""
 
-    def metrics_text(self) -> bytes:
-        """The Prometheus text."""
+    def metrics_text(self, *, openmetrics: bool = False) -> bytes:
+        """The Prometheus text, or OpenMetrics."""
 
     def replace_endpoints(self, specs: list[EndpointSpec], models: Iterable[str] = ()) -> None:
         """Use exactly these; ValueError when they cannot be used."""
 
-    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
-        """Divide requests among revisions; ValueError when the weights make no sense."""
+    def set_traffic(self, model: str, weights: Mapping[str, float], shadow: Shadow | None = None) -> None:
+        """Divide requests among revisions, and copy some; ValueError when the weights make no sense."""
+
+    def publish(self, figures: Iterable[Figure]) -> None:
+        """Show these in ``/metrics``; ValueError when they are none of the platform's."""
 
     def ask_cache(self, name: str, body: bytes, reply: Callable[[bytes | RequestError], None]) -> None:
         """Answer a question of ``inferdock cache``, now or later, as JSON."""
@@ -132,6 +154,9 @@ class Admin:
             case (b"PUT", b"/admin/traffic"):
                 self._put_traffic(request)
                 self._status(turn)
+            case (b"PUT", b"/admin/figures"):
+                self._put_figures(request)
+                turn.respond(200, [JSON], b"{}")
             case (b"POST", b"/admin/reload"):
                 turn.respond(200, [JSON], _ENCODE(self._reload()))
             case (b"GET", b"/admin/cache"):
@@ -139,7 +164,10 @@ class Admin:
             case (b"POST", b"/admin/cache/flush" | b"/admin/cache/evict" | b"/admin/cache/explain"):
                 self._cache(request.path.rpartition(b"/")[2].decode(), request, turn)
             case (b"GET", b"/metrics"):
-                self._api.when_fresh(lambda: turn.respond(200, [METRICS_TYPE], self._api.metrics_text()))
+                kind = OPENMETRICS_TYPE if wants_openmetrics(request) else METRICS_TYPE
+                self._api.when_fresh(
+                    lambda: turn.respond(200, [kind], self._api.metrics_text(openmetrics=kind is OPENMETRICS_TYPE))
+                )
             case (b"GET", b"/health"):
                 turn.respond(200, [JSON], b'{"status":"ok"}')
             case _:
@@ -174,14 +202,22 @@ class Admin:
         except ValueError as exc:
             raise RequestError(400, f"The endpoints cannot be used: {exc}.") from exc
 
+    def _put_figures(self, request: Request) -> None:
+        try:
+            self._api.publish(msgspec.json.decode(request.body, type=FiguresDocument).figures)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as exc:
+            raise RequestError(400, f"The figures cannot be shown: {exc}.") from exc
+
     def _put_traffic(self, request: Request) -> None:
         try:
             document = msgspec.json.decode(request.body, type=TrafficDocument)
-            self._api.set_traffic(document.model, document.weights)
+            asked = document.shadow
+            shadow = Shadow(asked.revision, asked.share) if asked is not None else None
+            self._api.set_traffic(document.model, document.weights, shadow)
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise RequestError(400, f"The body is no traffic: {exc}.") from exc
         except ValueError as exc:
-            raise RequestError(400, f"The weights cannot be used: {exc}.") from exc
+            raise RequestError(400, f"The traffic cannot be divided so: {exc}.") from exc
 
 
 def _refuse_browsers(request: Request) -> None:

@@ -7,8 +7,9 @@ from typing import Protocol
 from inferdock.balance.endpoints import Endpoint, Lease
 from inferdock.gateway.http_server import Request
 from inferdock.gateway.upstream import Receiver, UpstreamConnection, UpstreamPool
-from inferdock.telemetry.tracing import Trace
+from inferdock.telemetry.tracing import AttemptFacts, Trace
 from inferdock.wire.http1 import HOP_BY_HOP
+from inferdock.wire.request_head import RequestHead
 
 _NOT_FORWARDED = HOP_BY_HOP | {
     b"host",
@@ -72,15 +73,18 @@ class Attempt:
         self.status = 0
         self.connection: UpstreamConnection | None = None
 
-    def begin(self, head: bytes, body: bytes, *, silence_s: float, bodiless: bool, in_pieces: bool) -> None:
-        """Send head and body over an idle connection or a new one; see ``UpstreamConnection.send``."""
+    def begin(
+        self, head: bytes, body: bytes, *, silence_s: float, bodiless: bool, in_pieces: bool, fresh: bool = False
+    ) -> None:
+        """Send head and body over an idle connection or, in any case if ``fresh``, a new one; see
+        ``UpstreamConnection.send``."""
         self._head = head
         self._body = body
         self._silence_s = silence_s
         self._bodiless = bodiless
         self._in_pieces = in_pieces
         spec = self.endpoint.spec
-        connection = self._pool.take_idle((spec.host, spec.port))
+        connection = None if fresh else self._pool.take_idle((spec.host, spec.port))
         if connection is not None:
             self._send(connection)
         else:
@@ -125,6 +129,20 @@ class Attempt:
         if self.connection is not None:
             self.connection.abort()
 
+    def facts(self, outcome: str, *, ended_at: float, resumes: bool) -> AttemptFacts:
+        """For its span; ``resumes``: it goes on with an answer that has begun elsewhere."""
+        spec = self.endpoint.spec
+        return AttemptFacts(
+            endpoint=spec.name,
+            host=spec.host,
+            port=spec.port,
+            started_at=self.began_at,
+            ended_at=ended_at,
+            status=self.status,
+            outcome=outcome,
+            resumes=resumes,
+        )
+
     def end(self) -> bool:
         """Give the lease back; False when it had been given back before."""
         lease, self._lease = self._lease, None
@@ -144,9 +162,21 @@ def upstream_head(
     else:
         forwarded = request.head.forwarded(_NOT_FORWARDED_TRACED if trace.continues else _NOT_FORWARDED_NEW)
         forwarded += b"traceparent: %b\r\n" % trace.upstream_header()
-    length = b"content-length: %d\r\n" % len(body) if body or request.method == b"POST" else b""
+    return _head(request.head, target, endpoint, forwarded, request_id, body)
+
+
+def shadow_head(head: RequestHead, endpoint: Endpoint, request_id: bytes, body: bytes) -> bytes:
+    """The head of a copy: it says that it is one, and belongs to no trace of the client."""
+    forwarded = head.forwarded(_NOT_FORWARDED_NEW) + b"x-inferdock-shadow: 1\r\n"
+    return _head(head, head.target, endpoint, forwarded, request_id, body)
+
+
+def _head(
+    head: RequestHead, target: bytes, endpoint: Endpoint, forwarded: bytes, request_id: bytes, body: bytes
+) -> bytes:
+    length = b"content-length: %d\r\n" % len(body) if body or head.method == b"POST" else b""
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n%bx-request-id: %b\r\n%b\r\n" % (
-        request.method,
+        head.method,
         target,
         endpoint.authority,
         forwarded,

@@ -113,6 +113,13 @@ class Books:
         cells.duration.observe(duration_s)
         cells.output_tokens.value += output_tokens
         cells.prompt_tokens.value += prompt_tokens
+        spared = record.cache in ("hit", "shared")  # no engine has read or written anything
+        tenant = (record.key.tenant or record.key.id) if self._metrics.by_tenant else ""
+        read, written = cells.of_tenant(tenant, spared)
+        read.value += prompt_tokens
+        written.value += output_tokens
+        if usage is not None and usage.cached_tokens is not None and not spared:
+            cells.cached_of_tenant(tenant).value += min(usage.cached_tokens, prompt_tokens)
         ttft_s = -1.0
         if record.fields.stream and record.first_byte_at and status == 200:
             ttft_s = record.first_byte_at - received_at
@@ -120,8 +127,8 @@ class Books:
             if output_tokens > 1 and record.outcome == "answered":
                 cells.tpot.observe((duration_s - ttft_s) / (output_tokens - 1))
         if record.key.limited:
-            if record.cache in ("hit", "shared"):
-                record.admission.used_tokens(0, self._clock())  # no engine has read or written anything
+            if spared:
+                record.admission.used_tokens(0, self._clock())
             elif usage is not None or record.outcome == "refused":
                 record.admission.used_tokens(prompt_tokens + output_tokens, self._clock())
             record.admission.release()
@@ -129,6 +136,10 @@ class Books:
             self._write_line(record, duration_s, ttft_s, prompt_tokens if usage is not None else -1, output_tokens)
         trace = record.trace
         if trace is not None and trace.sampled:
+            trace_id, at = trace.trace_id.decode(), self._wall_clock()
+            cells.duration.exemplify(duration_s, trace_id, at)
+            if ttft_s >= 0:
+                cells.ttft.exemplify(ttft_s, trace_id, at)
             self._tracing.end(trace, _facts(record, ttft_s))
 
     def _write_line(

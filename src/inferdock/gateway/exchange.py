@@ -31,7 +31,6 @@ from inferdock.gateway.relay import BodyRelay, EventRelay, FollowedStream, Relay
 from inferdock.gateway.rest_request import RestRequest
 from inferdock.gateway.upstream import NOT_READ, SILENT, UpstreamPool
 from inferdock.gateway.waiting_room import FRONT, WaitingRoom
-from inferdock.telemetry.tracing import AttemptFacts
 from inferdock.wire.continuation import Continuation, ResumeMode
 from inferdock.wire.http1 import ResponseHead
 from inferdock.wire.openai import RequestFields, Usage
@@ -252,6 +251,8 @@ class Exchange:
             self._around.metrics.resumes.cell(self.model, "failed").value += 1
             self._cut(error.message)
             return
+        if self.answer.begun:
+            self._count_broken()
         self._end("refused", status=error.status)
         self.answer.refuse(error, bodiless=self.request.method == b"HEAD")
 
@@ -377,6 +378,8 @@ class Exchange:
         if self._attempt is not None:
             self._attempt.abort()
         self._release("answered")
+        if response.status >= 500:
+            self._count_broken()
         self._end("refused")
         shown = data[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
         error = RequestError(response.status, f"The replica refused the request: {shown}", code="refused_by_replica")
@@ -455,10 +458,11 @@ class Exchange:
         attempt, relay = self._attempt, self._relay
         assert attempt is not None
         attempt.abort()
-        self._release("cut" if self.first_byte_at else "failed")
         if reason is NOT_READ:
+            self._release("cancelled")
             self._cut(reason)
             return
+        self._release("moved" if not blame else "cut" if self.first_byte_at else "failed")
         if blame:
             self._around.endpoint_failed(attempt.endpoint, refused=False)
         self._avoid = [attempt.endpoint]
@@ -499,9 +503,9 @@ class Exchange:
         self._attempt_failed(reason)
 
     def rest_impossible(self, reason: str) -> None:
-        """The stream cannot go on."""
+        """The stream cannot go on; the replica that was to go on with it has done nothing wrong."""
         self._around.metrics.resumes.cell(self.model, "impossible").value += 1
-        self._release("cut")
+        self._release("cancelled")
         self._cut(reason)
 
     def _resumed(self) -> None:
@@ -558,30 +562,26 @@ class Exchange:
     def _release(self, outcome: str) -> None:
         attempt = self._attempt
         if attempt is not None and attempt.end():
-            self._around.metrics.attempts.cell(self.model, outcome).value += 1
+            revision = attempt.endpoint.spec.revision
+            self._around.metrics.attempts.cell(self.model, revision, outcome).value += 1
             if self.trace is not None and self.trace.sampled:
-                self.trace.attempt_ended(self._facts(attempt, outcome))
+                resumes = self._resuming or self.resumes > 0
+                self.trace.attempt_ended(attempt.facts(outcome, ended_at=self._around.now(), resumes=resumes))
             self._around.room.released(self.model)
-
-    def _facts(self, attempt: Attempt, outcome: str) -> AttemptFacts:
-        spec = attempt.endpoint.spec
-        return AttemptFacts(
-            endpoint=spec.name,
-            host=spec.host,
-            port=spec.port,
-            started_at=attempt.began_at,
-            ended_at=self._around.now(),
-            status=attempt.status,
-            outcome=outcome,
-            resumes=self._resuming or self.resumes > 0,
-        )
 
     def _cut(self, reason: str) -> None:
         """The client has a part of its answer and will not get the rest."""
+        if reason is not NOT_READ:
+            self._count_broken()
         self._end("cut")
         message = f"The answer was cut: {reason.rstrip('.')}."
         error = RequestError(502, message, kind="server_error", code="stream_cut")
         self.answer.cut(error, readable=not self.paused)
+
+    def _count_broken(self) -> None:
+        """The status that the client has says nothing of this."""
+        if self.revision:
+            self._around.metrics.broken.cell(self.model, self.revision).value += 1
 
     def _end(self, outcome: str, *, status: int = 0) -> None:
         self.outcome = outcome

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inferdock.gateway.metrics import GatewayMetrics
 from inferdock.telemetry.instruments import quantile
 
 RATE_WINDOW_S = 10
-TTFT_WINDOW_S = 60
+LATENCY_WINDOW_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class _Totals:
     requests: float
     output_tokens: float
     ttft_counts: tuple[int, ...]
+    tpot_counts: tuple[int, ...]
 
 
 class RecentFigures:
@@ -27,34 +29,38 @@ class RecentFigures:
 
     def __init__(self, metrics: GatewayMetrics) -> None:
         self._metrics = metrics
-        self._past: deque[_Totals] = deque(maxlen=TTFT_WINDOW_S + 1)
+        self._past: deque[_Totals] = deque(maxlen=LATENCY_WINDOW_S + 1)
 
     def tick(self, now: float) -> None:
         """Keep the totals of this second."""
+        self._metrics.tick(now)
         self._past.append(self._totals(now))
 
     def rows(self, now: float) -> dict[str, object]:
-        """Requests/s and output tokens/s over the last ten seconds, TTFT quantiles of the last minute."""
-        requests, tokens, ttft = self._recent(self._totals(now))
-        bounds = self._metrics.ttft.bounds
+        """Requests/s and output tokens/s over the last ten seconds, quantiles of TTFT and TPOT of the last minute."""
+        totals = self._totals(now)
+        requests, tokens = self._rates(totals)
+        first = self._past[0] if self._past else None
+        ttft = _grown(first.ttft_counts if first else None, totals.ttft_counts)
+        tpot = _grown(first.tpot_counts if first else None, totals.tpot_counts)
         return {
-            "requests_total": int(self._metrics.requests.total()),
+            "requests_total": int(totals.requests),
             "requests_per_s": requests,
             "output_tokens_total": int(self._metrics.output_tokens.total()),
             "output_tokens_per_s": tokens,
-            "ttft_p50_s": quantile(ttft, bounds, 0.5),
-            "ttft_p95_s": quantile(ttft, bounds, 0.95),
+            "ttft_p50_s": quantile(ttft, self._metrics.ttft.bounds, 0.5),
+            "ttft_p95_s": quantile(ttft, self._metrics.ttft.bounds, 0.95),
+            "tpot_p50_s": quantile(tpot, self._metrics.tpot.bounds, 0.5),
+            "tpot_p95_s": quantile(tpot, self._metrics.tpot.bounds, 0.95),
         }
 
-    def _recent(self, now: _Totals) -> tuple[float, float, list[int]]:
+    def _rates(self, now: _Totals) -> tuple[float, float]:
         if not self._past:
-            return 0.0, 0.0, list(now.ttft_counts)
+            return 0.0, 0.0
         past = self._past[max(0, len(self._past) - RATE_WINDOW_S)]
         span = max(now.at - past.at, 1e-9)
-        oldest = self._past[0].ttft_counts
-        ttft = [new - old for new, old in zip(now.ttft_counts, oldest, strict=True)]
         requests, tokens = now.requests - past.requests, now.output_tokens - past.output_tokens
-        return round(requests / span, 3), round(tokens / span, 3), ttft
+        return round(requests / span, 3), round(tokens / span, 3)
 
     def _totals(self, now: float) -> _Totals:
         return _Totals(
@@ -62,4 +68,10 @@ class RecentFigures:
             requests=self._metrics.duration_count(),
             output_tokens=self._metrics.output_tokens.total(),
             ttft_counts=tuple(self._metrics.ttft.merged_counts()),
+            tpot_counts=tuple(self._metrics.tpot.merged_counts()),
         )
+
+
+def _grown(before: Sequence[int] | None, now: Sequence[int]) -> list[int]:
+    """Observations per bucket since ``before``."""
+    return [new - old for new, old in zip(now, before, strict=True)] if before is not None else list(now)

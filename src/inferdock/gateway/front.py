@@ -224,6 +224,7 @@ class Front:
         await self.stop_listening()
         for connection in list(self.connections):
             connection.close()
+        self.pipeline.shadows.stop()
         if self.pipeline.door is not None:
             await self.pipeline.door.close()
         await asyncio.sleep(0.05)  # lets last bytes and FINs leave the write buffers

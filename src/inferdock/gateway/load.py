@@ -8,4 +8,6 @@ CONNECTIONS: Final = 0
 """Column: open client connections."""
 IN_FLIGHT: Final = 1
 """Column: requests that have not ended."""
+SHADOWS: Final = 2
+"""Column: copies of requests that are under way."""
 LOAD_COLUMNS: Final = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -16,10 +17,13 @@ from inferdock.keys.key import ANONYMOUS, Key
 from inferdock.wire.http1 import Header
 
 METRICS_TYPE: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+OPENMETRICS = b"application/openmetrics-text"
+OPENMETRICS_TYPE: Header = (b"content-type", OPENMETRICS + b"; version=1.0.0; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
 METRICS_PATH = b"/metrics"
 MODELS_PATH = b"/v1/models"
 _ENCODE = msgspec.json.Encoder().encode
+_NUMBER = re.compile(rb"[01](\.[0-9]{0,3})?")
 
 
 class OwnRoutes:
@@ -62,7 +66,9 @@ class OwnRoutes:
             turn.respond(status, [*fields, (b"x-request-id", request_id)], body, bodiless=bodiless)
 
         if request.path == METRICS_PATH:
-            self._metrics.request_text(lambda text: respond(*_metrics_answer(text)))
+            openmetrics = wants_openmetrics(request)
+            kind = OPENMETRICS_TYPE if openmetrics else METRICS_TYPE
+            self._metrics.request_text(openmetrics, lambda text: respond(*_metrics_answer(text, kind)))
             return
         if request.path == MODELS_PATH:
             respond(200, [JSON], self._models(key))
@@ -105,7 +111,27 @@ class OwnRoutes:
         }
 
 
-def _metrics_answer(text: bytes | None) -> tuple[int, list[Header], bytes]:
+def wants_openmetrics(request: Request) -> bool:
+    """Whether the client would rather have OpenMetrics than the older text format, which is what it gets else."""
+    shares = {OPENMETRICS: 0.0, b"text/plain": 0.0}
+    for entry in (request.header(b"accept") or b"").lower().split(b","):
+        kind, *parameters = (part.strip() for part in entry.split(b";"))
+        if kind in shares:
+            shares[kind] = max(shares[kind], _weight(parameters))
+    return shares[OPENMETRICS] > 0 and shares[OPENMETRICS] >= shares[b"text/plain"]
+
+
+def _weight(parameters: list[bytes]) -> float:
+    """``q`` of an entry in ``Accept``, 0-1; 0 where it cannot be read."""
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            number = _NUMBER.fullmatch(value.strip())
+            return float(number.group()) if number else 0.0
+    return 1.0
+
+
+def _metrics_answer(text: bytes | None, kind: Header) -> tuple[int, list[Header], bytes]:
     if text is None:
         return 503, [JSON, (b"retry-after", b"1")], b'{"status":"the figures of all workers cannot be had now"}'
-    return 200, [METRICS_TYPE], text
+    return 200, [kind], text

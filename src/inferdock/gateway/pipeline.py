@@ -26,6 +26,7 @@ from inferdock.gateway.ask import SESSION_HEADER, Ask
 from inferdock.gateway.auth import Authenticator, check_model, model_not_found
 from inferdock.gateway.books import Books, Record
 from inferdock.gateway.caching.plan import Bypass, Plan
+from inferdock.gateway.console import Console
 from inferdock.gateway.exchange import Exchange
 from inferdock.gateway.http_server import Request, Turn
 from inferdock.gateway.limits import COLUMNS as LIMITER_COLUMNS
@@ -34,6 +35,7 @@ from inferdock.gateway.load import IN_FLIGHT, LOAD_COLUMNS
 from inferdock.gateway.metrics import UNKNOWN, GatewayMetrics
 from inferdock.gateway.own_routes import OwnRoutes
 from inferdock.gateway.retry_budget import RetryBudget
+from inferdock.gateway.shadow.shadows import Shadows
 from inferdock.gateway.upstream import UpstreamPool
 from inferdock.gateway.waiting_room import WaitingRoom, no_replica
 from inferdock.keys.key import ANONYMOUS, Key
@@ -84,6 +86,7 @@ class Pipeline:
         draining: no new requests are taken.
         in_flight: requests that have not ended, waiting ones included.
         door: of the response cache; None where no model uses it.
+        shadows: copies of requests for revisions that are to be tried.
     """
 
     def __init__(
@@ -128,12 +131,14 @@ class Pipeline:
         )
         self._wall_clock = wall_clock
         self.door: Door | None = None
+        self.shadows = Shadows(self, self._load)
         self._live: set[Exchange] = set()
         self._leaving: dict[Endpoint, float] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._idle = asyncio.Event()
         self._check_soon = check_soon
         self._own = OwnRoutes(endpoints=endpoints, metrics=metrics, is_draining=lambda: self.draining)
+        self._console = Console(auth=self.auth, settings=lambda: self._settings, wall_clock=wall_clock)
         self._id_prefix = b"req-" + os.urandom(8).hex().encode() + b"-%x"
         self._id_counter = 0
         metrics.waiting = self.room.all_waiting
@@ -163,6 +168,9 @@ class Pipeline:
                 if self._own.answers(request):
                     self._own.answer(request, turn, request_id, key)
                     return
+                if self._console.answers(request.path):
+                    self._console.answer(request, turn, request_id)
+                    return
                 _check_path(request.path)
                 route = "other"
             elif request.method != b"POST":
@@ -188,7 +196,7 @@ class Pipeline:
             fields,
             key,
             admission,
-            self._wanted(request, named),
+            self._wanted(request, named, key),
             -key.priority if fields.priority is UNSET else _priority(fields, key),
             _deadline(request, named[TIMEOUT_HEADER]) if TIMEOUT_HEADER in named else math.inf,
             self.tracing.begin(named.get(b"traceparent")),
@@ -210,6 +218,8 @@ class Pipeline:
 
     def _begin(self, ask: Ask, answer: Outlet, over: Callable[[Exchange], None], share: bool) -> Exchange:
         """``share``: the usage is wanted in any case, and whoever shares the answer takes it out where it is not."""
+        if self.endpoints.shadows:
+            answer, over = self.shadows.follow(ask, answer, over)
         request, fields, model = ask.request, ask.fields, ask.model
         mode = self._resume_mode(request, fields, model)
         body, drop_usage = _body_for_replica(request, fields, mode)
@@ -277,8 +287,10 @@ class Pipeline:
         wished = route.resume if route is not None and route.resume is not None else self._settings.resume
         return resume_mode(fields, request.path) if wished else ResumeMode.NONE
 
-    def _wanted(self, request: Request, named: dict[bytes, bytes]) -> Wanted:
+    def _wanted(self, request: Request, named: dict[bytes, bytes], key: Key) -> Wanted:
         session = named.get(SESSION_HEADER)
+        if session is None and self._settings.sticky == "key" and key is not ANONYMOUS:
+            session = b"key " + key.id.encode()
         prefix = _prompt_of(request.body, self.endpoints.prefix_bytes) if self.endpoints.prefix_bytes else b""
         if session is None and not prefix:
             return self._usual
@@ -302,6 +314,7 @@ class Pipeline:
         """These are being taken out: what they still work on gets some time, then goes on elsewhere."""
         deadline = self.now() + self._settings.replica_drain_timeout_s
         self._leaving |= dict.fromkeys(endpoints, deadline)
+        self.shadows.leave(endpoints)
 
     def check_time(self) -> None:
         """Called about once a second: moves streams away from replicas that hang or must go."""
@@ -312,6 +325,7 @@ class Pipeline:
                 exchange.migrate("the replica is being taken out")
             else:
                 exchange.check_time(now)
+        self.shadows.check_time(now)
         for endpoint in due:
             if not endpoint.in_flight:
                 del self._leaving[endpoint]
@@ -339,6 +353,7 @@ class Pipeline:
     async def finish_all(self) -> None:
         """Take no new requests and wait until those under way have ended."""
         self.draining = True
+        self.shadows.stop()
         if self.in_flight:
             await self._idle.wait()
 

@@ -17,6 +17,7 @@ NEEDS_RESTART = (
     "gateway.port",
     "gateway.admin_port",
     "gateway.workers",
+    "gateway.console_socket",
     "gateway.kubernetes.",
     "cache.max_bytes",
     "cache.max_entries",

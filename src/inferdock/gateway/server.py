@@ -14,6 +14,7 @@ from inferdock.balance.endpoints import EndpointSet
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import RequestError
+from inferdock.domain.shadow import Shadow
 from inferdock.gateway.admin import AdminPort, endpoint_row
 from inferdock.gateway.figures import RecentFigures
 from inferdock.gateway.front import ConnectionLimits, Front
@@ -21,6 +22,7 @@ from inferdock.gateway.health import HealthChecker
 from inferdock.gateway.metrics import GatewayMetrics
 from inferdock.telemetry.exposition import Exposition
 from inferdock.telemetry.logs import EventLog
+from inferdock.telemetry.published import Figure
 
 TICK_S = 1.0
 
@@ -65,7 +67,7 @@ class GatewayServer:
         self.workers_changed: Callable[[], None] = lambda: None
         self.pids = [os.getpid()]
         self.port = 0
-        metrics.request_text = lambda reply: reply(self.metrics_text())
+        metrics.request_text = lambda openmetrics, reply: reply(self.metrics_text(openmetrics=openmetrics))
 
     @property
     def admin_port(self) -> int:
@@ -138,13 +140,22 @@ class GatewayServer:
         self._endpoints.declare(models)
         self._health.check_soon()
 
-    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
-        """Divide a model's requests among its revisions; no weights: all its endpoints share.
+    def set_traffic(self, model: str, weights: Mapping[str, float], shadow: Shadow | None = None) -> None:
+        """Divide a model's requests among its revisions; no weights: all its endpoints share; no shadow: no copies.
 
         Raises:
             ValueError: the weights make no sense.
         """
         self._endpoints.set_traffic(model, weights)
+        self._endpoints.set_shadow(model, shadow)
+
+    def publish(self, figures: Iterable[Figure]) -> None:
+        """Show these figures of the platform in ``/metrics``.
+
+        Raises:
+            ValueError: they are none of the platform's.
+        """
+        self._metrics.published.tell(figures, self._loop.time())
 
     def when_fresh(self, ready: Callable[[], None]) -> None:
         """All figures are our own."""
@@ -163,9 +174,10 @@ class GatewayServer:
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    def metrics_text(self) -> bytes:
-        """The Prometheus text of everything."""
-        return self._exposition.text()
+    def metrics_text(self, *, openmetrics: bool = False) -> bytes:
+        """The Prometheus text of everything, or OpenMetrics."""
+        self._metrics.tick(self._loop.time())
+        return self._exposition.text(openmetrics=openmetrics)
 
     def status(self) -> dict[str, object]:
         """What ``GET /admin/status`` shows."""
@@ -178,6 +190,7 @@ class GatewayServer:
             "uptime_s": round(now - self._started_at, 3),
             **load,
             **self._figures.rows(now),
+            "traffic": self._endpoints.traffic_rows(),
             "endpoints": [endpoint_row(endpoint) for endpoint in self._endpoints],
             "workers": [{"worker": 0, "pid": os.getpid(), "state": state, "deaths": 0, **load}],
         }

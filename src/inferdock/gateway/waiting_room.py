@@ -33,6 +33,8 @@ UNKNOWN_RETRY_AFTER_S = 5
 _SKIPPED = 32  # waiters that cannot go yet and are passed over in one round: the work per release stays bounded
 FRONT = -(2**62)
 """Priority of streams that are to be resumed."""
+LAST = 2**61
+"""Priority of the gateway's own requests, behind everybody."""
 
 
 class Waiter(Protocol):

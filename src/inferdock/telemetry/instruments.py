@@ -5,7 +5,8 @@ of instruments, so there are no locks. The text format is :mod:`inferdock.teleme
 
 Where several workers share one service, each has its own set; :func:`snapshot_of` takes the numbers out, a
 :class:`SnapshotSum` adds those of all workers, and :func:`show` puts the sums into the parent's set. An instrument
-made with ``merged=False`` is left out of this: there the parent's own value is the truth.
+made with ``merged=False`` is left out of this: there the parent's own value is the truth. Exemplars go the same way by
+:func:`exemplars_of` and :func:`show_exemplars`: of a bucket the newest one stays.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ TOKEN_TIME_BUCKETS_S = (
 Labels = tuple[str, ...]
 Sample = tuple[Labels, list[float]]
 """Label values in the order of the labels, and the numbers that stand under them."""
+Exemplar = tuple[str, float, float]
+"""A trace id, the observation that was made in that trace, and when: seconds since 1970."""
 
 
 class Cell:
@@ -45,19 +48,25 @@ class HistogramCell:
     Attributes:
         counts: observations per bucket, not cumulative; the last one is above the highest bound.
         total: sum of all observations.
+        exemplars: the last traced observation of a bucket, by its index.
     """
 
-    __slots__ = ("_bounds", "counts", "total")
+    __slots__ = ("_bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.exemplars: dict[int, Exemplar] = {}
         self.total = 0.0
 
     def observe(self, value: float) -> None:
         """Add one observation (bucket bounds are inclusive, as in Prometheus)."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def exemplify(self, value: float, trace_id: str, at: float) -> None:
+        """Say in which trace an observation was made that :meth:`observe` has counted; ``at``: seconds since 1970."""
+        self.exemplars[bisect_left(self._bounds, value)] = (trace_id, value, at)
 
 
 class Counter:
@@ -81,6 +90,10 @@ class Counter:
     def samples(self) -> list[Sample]:
         """Every combination of labels with its one number."""
         return [(values, [cell.value]) for values, cell in self._cells.items()]
+
+    def clear(self) -> None:
+        """Forget every combination."""
+        self._cells.clear()
 
     def put(self, samples: Iterable[Sample]) -> None:
         """Set the numbers of these combinations."""
@@ -112,6 +125,10 @@ class Histogram:
             for index, count in enumerate(cell.counts):
                 merged[index] += count
         return merged
+
+    def exemplars(self) -> dict[Labels, dict[int, Exemplar]]:
+        """Those of every combination of labels that has any, by the index of their bucket."""
+        return {values: cell.exemplars for values, cell in self._cells.items() if cell.exemplars}
 
     def samples(self) -> list[Sample]:
         """Every combination of labels with its counts per bucket and, last, the sum of its observations."""
@@ -155,6 +172,8 @@ class Gauge:
 Instrument = Counter | Histogram | Gauge
 Rows = dict[str, list[Sample]]
 """Samples by the name of their instrument."""
+ExemplarRow = tuple[str, Labels, dict[int, Exemplar]]
+"""Name of a histogram, label values, and exemplars by the index of their bucket."""
 
 
 def snapshot_of(instruments: Iterable[Instrument]) -> tuple[Rows, Rows]:
@@ -172,6 +191,22 @@ def show(instruments: Iterable[Instrument], rows: Rows) -> None:
     for instrument in instruments:
         if instrument.merged:
             instrument.put(rows.get(instrument.name, ()))
+
+
+def exemplars_of(instruments: Iterable[Instrument]) -> list[ExemplarRow]:
+    """The exemplars of all merged histograms."""
+    merged = (one for one in instruments if isinstance(one, Histogram) and one.merged)
+    return [(one.name, labels, found) for one in merged for labels, found in one.exemplars().items()]
+
+
+def show_exemplars(instruments: Iterable[Instrument], rows: Iterable[ExemplarRow]) -> None:
+    """Put a worker's exemplars into the merged histograms where no newer ones are known."""
+    histograms = {one.name: one for one in instruments if isinstance(one, Histogram) and one.merged}
+    for name, labels, found in rows:
+        known = histograms[name].cell(*labels).exemplars
+        for bucket, exemplar in found.items():
+            if bucket not in known or known[bucket][2] <= exemplar[2]:
+                known[bucket] = exemplar
 
 
 class SnapshotSum:

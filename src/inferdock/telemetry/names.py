@@ -1,6 +1,7 @@
 """Every metric name, ours and the engines', in one table: nothing else in the code spells a metric.
 
-Dashboards, rules and docs are checked against this module by tests.
+What each is, and the engines' names in other versions, stands in :mod:`inferdock.telemetry.table`. Dashboards, rules
+and docs are checked against it by tests.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ WAITING: Final = "llm_gateway_queue_waiting"
 DURATION: Final = "llm_gateway_request_duration_seconds"
 PROMPT_TOKENS: Final = "llm_gateway_prompt_tokens_total"
 OUTPUT_TOKENS: Final = "llm_gateway_output_tokens_total"
+TENANT_TOKENS: Final = "llm_gateway_tenant_tokens_total"
+TENANT_CACHED: Final = "llm_gateway_tenant_cached_tokens_total"
+REPLICA_SECONDS: Final = "llm_gateway_replica_seconds_total"
 CANCELLED: Final = "llm_gateway_requests_cancelled_total"
+BROKEN: Final = "llm_gateway_requests_broken_total"
 CONNECTIONS: Final = "llm_gateway_client_connections"
 ENDPOINT_READY: Final = "llm_gateway_endpoint_ready"
 ENDPOINT_IN_FLIGHT: Final = "llm_gateway_endpoint_in_flight"
@@ -30,6 +35,10 @@ WORKERS: Final = "llm_gateway_workers"
 WORKER_DEATHS: Final = "llm_gateway_worker_deaths_total"
 CONNECTIONS_LOST: Final = "llm_gateway_connections_lost_total"
 REQUESTS_LOST: Final = "llm_gateway_requests_lost_total"
+SHADOW_REQUESTS: Final = "llm_gateway_shadow_requests_total"
+SHADOW_DIFFERENCES: Final = "llm_gateway_shadow_differences_total"
+SHADOW_TTFT: Final = "llm_gateway_shadow_time_to_first_token_seconds"
+SHADOW_TPOT: Final = "llm_gateway_shadow_time_per_output_token_seconds"
 
 # -- The response cache --------------------------------------------------------------------------------------
 CACHE_REQUESTS: Final = "llm_cache_requests_total"
@@ -49,14 +58,41 @@ CACHE_BYTES: Final = "llm_cache_bytes"
 CACHE_VECTORS: Final = "llm_cache_vectors"
 CACHE_REDIS_UP: Final = "llm_cache_redis_up"
 
+# -- Of `inferdock up` as a whole, which the gateway shows for it ---------------------------------------------
+RELEASE_INFO: Final = "llm_release_info"
+RELEASE_STATE: Final = "llm_release_state"
+RELEASE_STEPS: Final = "llm_release_steps"
+RELEASE_STEPS_DONE: Final = "llm_release_steps_done"
+RELEASE_WEIGHT: Final = "llm_release_weight_ratio"
+RELEASE_VERDICTS: Final = "llm_release_verdicts_total"
+RELEASE_ROLLBACKS: Final = "llm_release_rollbacks_total"
+RELEASE_FLIP: Final = "llm_release_flip_seconds"
+AUTOSCALE_WANTED: Final = "llm_autoscale_wanted_replicas"
+AUTOSCALE_READY: Final = "llm_autoscale_ready_replicas"
+AUTOSCALE_BOUND: Final = "llm_autoscale_bound_replicas"
+AUTOSCALE_DECISIONS: Final = "llm_autoscale_decisions_total"
+AUTOSCALE_SIGNAL: Final = "llm_autoscale_signal"
+AUTOSCALE_TARGET: Final = "llm_autoscale_target"
+AUTOSCALE_HELD_BACK: Final = "llm_autoscale_held_back"
+COST_PER_HOUR: Final = "llm_cost_dollars_per_hour"
+COST_DOLLARS: Final = "llm_cost_dollars"
+COST_SAVED: Final = "llm_cost_saved_dollars"
+
 # -- The engine's (vLLM 0.32) --------------------------------------------------------------------------------
 ENGINE_RUNNING: Final = "vllm:num_requests_running"
 ENGINE_WAITING: Final = "vllm:num_requests_waiting"
 ENGINE_KV_USAGE: Final = "vllm:kv_cache_usage_perc"
 ENGINE_PROMPT_TOKENS: Final = "vllm:prompt_tokens_total"
 ENGINE_OUTPUT_TOKENS: Final = "vllm:generation_tokens_total"
+ENGINE_PREEMPTIONS: Final = "vllm:num_preemptions_total"
 ENGINE_PREFIX_QUERIES: Final = "vllm:prefix_cache_queries_total"
 ENGINE_PREFIX_HITS: Final = "vllm:prefix_cache_hits_total"
 ENGINE_TTFT: Final = "vllm:time_to_first_token_seconds"
 ENGINE_ITL: Final = "vllm:inter_token_latency_seconds"
 ENGINE_TPOT: Final = "vllm:request_time_per_output_token_seconds"
+
+# -- Of other exporters in a cluster -------------------------------------------------------------------------
+NODE_TAINT: Final = "kube_node_spec_taint"
+NODE_LABELS: Final = "kube_node_labels"
+POD_INFO: Final = "kube_pod_info"
+GPU_BUSY: Final = "DCGM_FI_DEV_GPU_UTIL"

@@ -6,12 +6,36 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from inferdock.domain.errors import UnreachableError
 from inferdock.telemetry import names
+from inferdock.telemetry.samples import read_samples
 
-_WANTED: Final = (names.REQUESTS, names.TTFT, names.TPOT)
+Buckets = dict[float, int]
+"""Observations up to each bound in seconds, cumulative, infinity among them."""
+
+
+def _counter() -> dict[str, int]:
+    return defaultdict(int)
+
+
+def _buckets() -> Buckets:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
+class ShadowFigures:
+    """Totals of a revision's shadow requests since the gateway began.
+
+    Attributes:
+        by_outcome: copies by what became of them.
+        by_kind: answered ones by how their answer compares with the client's.
+        ttft, tpot: of copies that were streams.
+    """
+
+    by_outcome: dict[str, int] = field(default_factory=_counter)
+    by_kind: dict[str, int] = field(default_factory=_counter)
+    ttft: Buckets = field(default_factory=_buckets)
+    tpot: Buckets = field(default_factory=_buckets)
 
 
 @dataclass(slots=True)
@@ -20,12 +44,18 @@ class RevisionFigures:
 
     Attributes:
         by_status: requests by HTTP status.
-        ttft, tpot: observations up to each bound in seconds, cumulative, infinity among them.
+        broken: requests whose answer had begun with a good status and ended with an error.
+        attempts: tries on its replicas, by outcome.
+        ttft, tpot: of streams.
+        shadow: of copies, which are in none of the other figures.
     """
 
     by_status: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    ttft: dict[float, int] = field(default_factory=lambda: defaultdict(int))
-    tpot: dict[float, int] = field(default_factory=lambda: defaultdict(int))
+    broken: int = 0
+    attempts: dict[str, int] = field(default_factory=_counter)
+    ttft: Buckets = field(default_factory=_buckets)
+    tpot: Buckets = field(default_factory=_buckets)
+    shadow: ShadowFigures = field(default_factory=ShadowFigures)
 
 
 def read_figures(text: str, model: str) -> dict[str, RevisionFigures]:
@@ -35,21 +65,45 @@ def read_figures(text: str, model: str) -> dict[str, RevisionFigures]:
         UnreachableError: it is no such text.
     """
     found: dict[str, RevisionFigures] = defaultdict(RevisionFigures)
-    lines = "\n".join(line for line in text.splitlines() if line.startswith(_WANTED))
     try:
-        for family in text_string_to_metric_families(lines + "\n"):
-            for sample in family.samples:
-                if sample.labels.get("model") == model and (revision := sample.labels.get("revision")):
-                    _take(found[revision], sample.name, sample.labels, int(sample.value))
+        for sample in read_samples(text, _WANTED):
+            if sample.labels.get("model") == model and (revision := sample.labels.get("revision")):
+                _take(found[revision], sample.name, sample.labels, int(sample.value))
     except (ValueError, KeyError, OverflowError) as exc:
         raise UnreachableError(f"The gateway's figures cannot be read: {exc}.") from exc
     return dict(found)
 
 
 def _take(figures: RevisionFigures, name: str, labels: dict[str, str], value: int) -> None:
-    if name == names.REQUESTS:
-        figures.by_status[int(labels["status"])] += value
-    elif name == f"{names.TTFT}_bucket":
-        figures.ttft[float(labels["le"])] += value
-    elif name == f"{names.TPOT}_bucket":
-        figures.tpot[float(labels["le"])] += value
+    shadow = figures.shadow
+    match name:
+        case names.REQUESTS:
+            figures.by_status[int(labels["status"])] += value
+        case names.BROKEN:
+            figures.broken += value
+        case names.ATTEMPTS:
+            figures.attempts[labels["outcome"]] += value
+        case names.SHADOW_REQUESTS:
+            shadow.by_outcome[labels["outcome"]] += value
+        case names.SHADOW_DIFFERENCES:
+            shadow.by_kind[labels["kind"]] += value
+        case _ if name in _HISTOGRAMS:
+            _HISTOGRAMS[name](figures)[float(labels["le"])] += value
+
+
+_HISTOGRAMS: Final = {
+    f"{names.TTFT}_bucket": lambda figures: figures.ttft,
+    f"{names.TPOT}_bucket": lambda figures: figures.tpot,
+    f"{names.SHADOW_TTFT}_bucket": lambda figures: figures.shadow.ttft,
+    f"{names.SHADOW_TPOT}_bucket": lambda figures: figures.shadow.tpot,
+}
+_WANTED: Final = frozenset(
+    {
+        names.REQUESTS,
+        names.BROKEN,
+        names.ATTEMPTS,
+        names.SHADOW_REQUESTS,
+        names.SHADOW_DIFFERENCES,
+        *_HISTOGRAMS,
+    }
+)

@@ -316,6 +316,7 @@ async def test_old_news_leave_the_log(gateways: Make) -> None:
     assert stats.log_entries < 150
 
 
+@pytest.mark.alone
 async def test_loading_leaves_the_event_loop_free(pair: tuple[Gateway, Gateway], gateways: Make) -> None:
     one, _ = pair
     for start in range(0, 10_000, 500):

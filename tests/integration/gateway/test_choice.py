@@ -16,6 +16,7 @@ from tests.integration.gateway.test_relay import metric
 from tests.support.gateway import running_gateway
 
 FAST = SimOptions(ttft_s=0, itl_s=0.001)
+ATTEMPTS_FAILED = 'llm_gateway_attempts_total{model="sim",outcome="failed",revision="r1"}'
 CHAT = {"model": "sim", "max_tokens": 2, "ignore_eos": True}
 NO_SLOW_START = BalanceSettings(slow_start_s=0)
 
@@ -78,7 +79,7 @@ async def test_a_replica_that_only_fails_is_left_out_after_three_failures_and_ta
     async with running_sim(FAST, "status:503") as bad, running_sim(FAST) as good:
         async with running_gateway([bad.url, good.url], balance=balance) as gateway:
             statuses = {await ask(http, gateway.url) for _ in range(40)}
-            failed = await metric(http, gateway.url, 'llm_gateway_attempts_total{model="sim",outcome="failed"}')
+            failed = await metric(http, gateway.url, ATTEMPTS_FAILED)
             assert statuses == {200}
             assert 3 <= failed <= 6
             await http.delete(f"{bad.url}/sim/faults")
@@ -94,4 +95,4 @@ async def test_a_replica_that_takes_no_connections_is_out_at_once(http):
         async with running_gateway([good.url, gone.url], health_interval_s=30) as gateway:
             await gone.stop()
             assert {await ask(http, gateway.url) for _ in range(20)} == {200}
-            assert await metric(http, gateway.url, 'llm_gateway_attempts_total{model="sim",outcome="failed"}') <= 1
+            assert await metric(http, gateway.url, ATTEMPTS_FAILED) <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from inferdock.domain.errors import ConfigError
 from inferdock.keys.store import KeyFile
 from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, running_gateway, specs
 
 CHAT = {"model": "sim", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "ignore_eos": True}
 FAST = SimOptions(ttft_s=0, itl_s=0.001)
@@ -61,6 +62,24 @@ async def test_without_a_key_nobody_gets_in_once_there_is_one(http, file):
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
         assert "invalid_api_key" in text
         assert (await ask(http, gateway, key[:-1] + ("a" if key[-1] != "a" else "b")))[0] == 401
+
+
+@pytest.mark.parametrize(("sticky", "revisions"), [("session", 2), ("key", 1)])
+async def test_a_key_may_stay_with_one_revision_while_weights_divide_requests(http, file, sticky, revisions):
+    texts = [make(file) for _ in range(20)]
+    keys = KeysSettings(file=file.path)
+    async with running_sim(FAST) as stable, running_sim(FAST) as canary:
+        async with running_gateway([], keys=keys, sticky=sticky) as gateway:
+            old, new = specs([stable.url]), specs([canary.url], revision="r2")
+            gateway.server.replace_endpoints([*old, dataclasses.replace(new[0], name="canary")])
+            await gateway.until_ready(2)
+            gateway.server.set_traffic("sim", {"r1": 50, "r2": 50})
+            seen = []
+            for key in texts:
+                answers = [await ask(http, gateway, key) for _ in range(6)]
+                seen.append({headers["x-inferdock-revision"] for _, headers, _ in answers})
+    assert {len(met) for met in seen} == {revisions}
+    assert set().union(*seen) == {"r1", "r2"}
 
 
 async def test_probes_need_no_key_but_the_models_do(http, file):

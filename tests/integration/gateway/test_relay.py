@@ -15,6 +15,8 @@ from tests.support.gateway import running_gateway, specs
 from tests.support.scripted_replica import EVENT_STREAM, scripted_replica
 
 FAST = SimOptions(ttft_s=0, itl_s=0.001)
+ATTEMPTS_FAILED = 'llm_gateway_attempts_total{model="sim",outcome="failed",revision="r1"}'
+ATTEMPTS_CUT = 'llm_gateway_attempts_total{model="sim",outcome="cut",revision="r1"}'
 CHAT = {"model": "sim", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, "ignore_eos": True}
 STREAM = {**CHAT, "stream": True, "temperature": 0}
 
@@ -118,7 +120,7 @@ async def test_a_replica_that_fails_before_its_first_byte_is_replaced_unnoticed(
         async with running_gateway([bad.url, good.url]) as gateway:
             answers = [await ask(http, gateway.url, body) for body in [CHAT, STREAM] * 4]
             assert {status for status, _ in answers} == {200}
-            assert await metric(http, gateway.url, 'llm_gateway_attempts_total{model="sim",outcome="failed"}') > 0
+            assert await metric(http, gateway.url, ATTEMPTS_FAILED) > 0
 
 
 async def test_a_stream_that_dies_before_its_first_token_is_started_elsewhere(http):
@@ -137,7 +139,7 @@ async def test_a_stream_cut_in_the_middle_ends_with_an_honest_error_event(http, 
         last = events(text)[-1]
         assert status == 200
         assert last["error"]["code"] == "stream_cut"
-        assert await metric(http, gateway.url, 'llm_gateway_attempts_total{model="sim",outcome="cut"}') == 1
+        assert await metric(http, gateway.url, ATTEMPTS_CUT) == 1
 
 
 async def test_a_whole_answer_cut_in_the_middle_is_seen_as_cut(http):

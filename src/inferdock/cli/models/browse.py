@@ -168,6 +168,9 @@ def _lines(version: Version) -> Iterable[tuple[str, str]]:
     yield "image", engine.image or "none"
     yield "allowed", ", ".join(allowed) or "nothing special"
     yield "pushed", f"{provenance.pushed_at} by {provenance.pushed_by} from {provenance.source}"
+    if made := provenance.made_from:
+        how = f"{made.method}, {made.bits} bits in groups of {made.group_size}"
+        yield "made from", f"{made.source} ({made.revision[:12]}) by {how}; {made.library}"
     yield "signed by", ", ".join(version.released.push.signed_by) or "nobody"
     for key, value in sorted(provenance.labels.items()):
         yield "label", f"{key}={value}"

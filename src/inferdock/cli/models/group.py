@@ -10,6 +10,7 @@ from inferdock.cli.models.check import diff, verify
 from inferdock.cli.models.past import history
 from inferdock.cli.models.pull import pull
 from inferdock.cli.models.push import push
+from inferdock.cli.models.quantize import quantize
 
 
 @click.group()
@@ -21,5 +22,5 @@ def model() -> None:
     """
 
 
-for command in (push, list_, show, verify, pull, diff, alias, history, delete):
+for command in (push, quantize, list_, show, verify, pull, diff, alias, history, delete):
     model.add_command(command)

@@ -13,8 +13,9 @@ from inferdock.cli.releases.start import start
 def release() -> None:
     """Bring a version of the registry into service: gates, canary, promotion, bake; and go back in seconds.
 
-    Works on the platform that `inferdock up` runs here. Each step is in a journal before it is done, so a release goes
-    on after its command was interrupted: `inferdock release resume`.
+    Works on the platform that `inferdock up` runs here, or with --target kubernetes on a model in a cluster. Each step
+    is in a journal before it is done, so a release goes on after its command was interrupted: `inferdock release
+    resume`.
     """
 
 

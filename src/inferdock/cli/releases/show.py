@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 from rich.text import Text
 
+from inferdock.app.release_places import Place
 from inferdock.cli.models.options import cell, table
 from inferdock.cli.models.options import show as print_it
 from inferdock.cli.output import note, output_option, print_json
-from inferdock.cli.releases.options import document, line_of, names_of, place_of, platform_options, settings_of
+from inferdock.cli.releases.options import Where, at_place, document, line_of, names_of, platform_options
 from inferdock.domain.errors import IntegrityError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.events import Event, Judged, Planned
@@ -34,7 +34,7 @@ VERDICT_STYLES = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSI
 @click.command()
 @platform_options
 @output_option
-def status(config_file: Path | None, port: int | None, state_dir: Path | None, output: str) -> None:
+def status(where: Where, output: str) -> None:
     """Show the release that is under way, or the last one: where it is, what the gates said, what comes next.
 
     \b
@@ -42,10 +42,14 @@ def status(config_file: Path | None, port: int | None, state_dir: Path | None, o
       inferdock release status
       inferdock release status -o json | jq .verdicts
     """
-    place = place_of(settings_of(config_file, state_dir), port)
-    progress = place.journals.unfinished()
-    if progress is None and (ids := place.journals.ids()):
-        progress = place.journals.progress(ids[-1])
+
+    async def look(place: Place) -> Progress | None:
+        if (progress := await place.journals.unfinished()) is not None:
+            return progress
+        ids = await place.journals.ids()
+        return await place.journals.progress(ids[-1]) if ids else None
+
+    progress = at_place(where, look)
     if output == "json":
         print_json(None if progress is None else document(progress))
         return
@@ -81,9 +85,7 @@ def _show(progress: Progress) -> None:
 @platform_options
 @click.argument("release", required=False, metavar="[ID]")
 @output_option
-def history(
-    config_file: Path | None, port: int | None, state_dir: Path | None, release: str | None, output: str
-) -> None:
+def history(where: Where, release: str | None, output: str) -> None:
     """List the releases of this platform; with an ID every event of one: who, from where, what, why, evidence.
 
     \b
@@ -91,16 +93,10 @@ def history(
       inferdock release history
       inferdock release history 20260131-120000-1-1-0 -o json
     """
-    place = place_of(settings_of(config_file, state_dir), port)
     if release is not None:
-        _show_events(place.journals.events(release), output)
+        _show_events(at_place(where, lambda place: place.journals.events(release)), output)
         return
-    found = []
-    for name in place.journals.ids():
-        try:
-            found.append(place.journals.progress(name))
-        except IntegrityError as exc:
-            note(f"warning: {exc}")
+    found = at_place(where, _all)
     if output == "json":
         print_json([document(progress) for progress in found])
         return
@@ -109,6 +105,17 @@ def history(
         print_it(cell(f"  {progress.outcome}"))
     if not found:
         note("No release was made here yet.")
+
+
+async def _all(place: Place) -> list[Progress]:
+    """Every release that can be read; the others are told of."""
+    found = []
+    for name in await place.journals.ids():
+        try:
+            found.append(await place.journals.progress(name))
+        except IntegrityError as exc:
+            note(f"warning: {exc}")
+    return found
 
 
 def _head(progress: Progress) -> None:

@@ -13,21 +13,22 @@ from inferdock.cli.output import note, output_option, print_json
 from inferdock.cli.releases.options import (
     Judging,
     Speaker,
+    Where,
     conclude,
     document,
     keep_judging,
     platform_options,
     reason_option,
-    settings_of,
     with_works,
 )
 from inferdock.domain.errors import ConfigError
 from inferdock.registry.names import Reference
+from inferdock.release.driver import room_for
 from inferdock.release.plan import Plan, new_id
 from inferdock.release.plan_text import describe
 from inferdock.release.planner import make_release
 from inferdock.release.progress import Progress
-from inferdock.release.steps import Limits, Rules
+from inferdock.release.steps import Limits, Rules, Shadow
 
 SECONDS = click.FloatRange(min=0)
 
@@ -57,6 +58,16 @@ def parse_weights(text: str) -> tuple[float, ...]:
 @click.option("--gates", default="health,smoke,quality", help="To be passed before it gets traffic.")
 @click.option("--tasks", metavar="FILE", help="Tasks of the quality gate, or `demo`; without: no quality gate.")
 @click.option("--limit", "limits", multiple=True, metavar="LIMIT", help="Of the quality gate, as in `inferdock eval`.")
+@click.option(
+    "--shadow",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="First copy this share of the requests (0-1) to the new revision, whose answers nobody gets.",
+)
+@click.option("--shadow-hold", type=SECONDS, default=60.0, help="Seconds of that, at least.")
+@click.option(
+    "--max-difference", type=click.FloatRange(0, 1), help="Share of such answers that may differ; without: not judged."
+)
 @click.option("--hold", type=SECONDS, default=60.0, help="Seconds at each weight, at least.")
 @click.option("--hold-limit", type=SECONDS, default=600.0, help="Seconds at each weight, at most.")
 @click.option("--bake", type=SECONDS, default=600.0, help="Seconds that the old revision stays warm.")
@@ -66,13 +77,18 @@ def parse_weights(text: str) -> tuple[float, ...]:
 )
 @click.option("--ttft-p95", type=SECONDS, default=0.5, help="Seconds; 0: TTFT is not judged.")
 @click.option("--tpot-p50", type=SECONDS, default=0.05, help="Seconds; 0: TPOT is not judged.")
-@click.option("--spare", type=click.IntRange(min=0), help="Replicas there is room for beside those that run.")
+@click.option(
+    "--spare", type=click.IntRange(min=0), help="Replicas there is room for beside those that run; the platform knows."
+)
 @click.option("--allow-gap", is_flag=True, help="Let nothing serve for a while where there is no room for two.")
 @click.option("--dry-run", is_flag=True, help="Print the plan with its reasons, and do nothing.")
 @reason_option
 @output_option
-def start(config_file: Path | None, state_dir: Path | None, port: int | None, output: str, **given: Any) -> None:
+def start(where: Where, output: str, **given: Any) -> None:
     """Release a version: check, start, gates, canary by weight, promotion, bake, and the old revision goes.
+
+    Where the platform has room for both revisions, the old one keeps its replicas; else it gives them up one by one.
+    The plan says which, and why.
 
     A gate that fails takes everything back (exit code 8); one that cannot tell pauses (exit code 12). Ctrl-C leaves the
     platform as it stands: `resume` goes on.
@@ -82,7 +98,6 @@ def start(config_file: Path | None, state_dir: Path | None, port: int | None, ou
       inferdock release start mistral-7b@1.1.0 --tasks tasks.jsonl --dry-run
       inferdock release start mistral-7b@1.1.0 --tasks tasks.jsonl --weights 10,50,100 --hold 120
     """
-    settings = settings_of(config_file, state_dir)
     reference = Reference.parse(given["reference"])
     judging = Judging(tasks=_absolute(given["tasks"]), limits=given["limits"]) if given["tasks"] else None
 
@@ -93,14 +108,14 @@ def start(config_file: Path | None, state_dir: Path | None, port: int | None, ou
             plan = await _plan(works, reference, given, with_quality=judging is not None)
             note(describe(plan))
             speaker.plan = plan
-            keep_judging(works.place, plan.id, judging)
+            await keep_judging(works.place, plan.id, judging)
             return plan
 
         if given["dry_run"]:
             return await _plan(works, reference, given, with_quality=judging is not None)
         return await works.desk.start(draft, works.by, reason=given["reason"])
 
-    found = with_works(settings, port, work, name=reference.name, judging=judging, listener=speaker.listener())
+    found = with_works(where, work, name=reference.name, judging=judging, listener=speaker.listener())
     if isinstance(found, Plan):
         print(describe(found), end="")
         return
@@ -135,7 +150,9 @@ async def _plan(works: Works, reference: Reference, given: dict[str, Any], *, wi
         hold_limit_s=max(given["hold"], given["hold_limit"]),
         bake_s=given["bake"],
         limits=limits,
+        shadow=_shadow(given),
     )
+    room = await room_for(works.driver, to, given["spare"])
     return make_release(
         id=new_id(datetime.now(UTC), to.reference.partition("@")[2]),
         model=works.place.model,
@@ -143,8 +160,23 @@ async def _plan(works: Works, reference: Reference, given: dict[str, Any], *, wi
         to=to,
         rules=rules,
         champion=await RegistryCatalog(works.registry, reference.name).champion(),
-        spare=given["spare"],
+        spare=room.replicas,
+        why=room.reason,
         allow_gap=given["allow_gap"],
+    )
+
+
+def _shadow(given: dict[str, Any]) -> Shadow | None:
+    if given["shadow"] is None:
+        if given["max_difference"] is not None:
+            raise ConfigError("--max-difference is about copies of requests.", cure="Ask for them with --shadow 0.1.")
+        return None
+    return Shadow(
+        share=given["shadow"],
+        hold_s=given["shadow_hold"],
+        hold_limit_s=max(given["shadow_hold"], given["hold_limit"]),
+        max_difference=given["max_difference"],
+        min_samples=given["min_requests"],
     )
 
 

@@ -28,13 +28,12 @@ from inferdock.gateway.caching.metrics import CacheMetrics
 from inferdock.gateway.caching.plan import Plan
 from inferdock.gateway.caching.rider import Rider
 from inferdock.gateway.exchange import Exchange
+from inferdock.gateway.waiting_room import LAST
 from inferdock.telemetry.logs import EventLog
 
 if TYPE_CHECKING:
     from inferdock.config.settings import CacheSettings
 
-LAST = 2**61
-"""Priority behind everybody."""
 MAX_JOBS = 64
 MAX_AGE_S = 300.0
 LOOK_S = 0.25

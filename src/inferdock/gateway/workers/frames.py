@@ -4,7 +4,7 @@
 
     parent -> worker   Setup       once, first: boards, listening sockets, settings, row
                        Endpoints   the whole set with slot numbers, when it changes
-                       Traffic     weights of a model's revisions
+                       Traffic     weights of a model's revisions, and its shadow
                        Health      state and load of some endpoints, after each check
                        Configure   settings after a reload
                        Report      send a Snapshot now
@@ -31,7 +31,8 @@ from typing import Any, cast
 
 import msgspec
 
-from inferdock.telemetry.instruments import Rows
+from inferdock.domain.shadow import Shadow
+from inferdock.telemetry.instruments import ExemplarRow, Rows
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = 4
@@ -93,10 +94,11 @@ class Endpoints(Frame):
 
 
 class Traffic(Frame):
-    """Weights of a model's revisions; none: all its endpoints share."""
+    """Weights of a model's revisions; none: all its endpoints share. Without a shadow nothing is copied."""
 
     model: str
     weights: dict[str, float]
+    shadow: Shadow | None = None
 
 
 class Health(Frame):
@@ -112,7 +114,10 @@ class Report(Frame):
 
 
 class Text(Frame):
+    """``openmetrics``: the format that was asked for."""
+
     text: bytes
+    openmetrics: bool = False
 
 
 class CacheAsk(Frame):
@@ -160,6 +165,7 @@ class Snapshot(Frame):
     version: int
     growing: Rows
     gauges: Rows
+    exemplars: list[ExemplarRow] = []
 
 
 class Failed(Frame):
@@ -167,7 +173,7 @@ class Failed(Frame):
 
 
 class Metrics(Frame):
-    pass
+    openmetrics: bool = False
 
 
 class Leaving(Frame):

@@ -17,6 +17,7 @@ from inferdock.balance.endpoints import Endpoint, EndpointSet, State
 from inferdock.config.settings import Settings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.errors import RequestError
+from inferdock.domain.shadow import Shadow
 from inferdock.gateway.admin import AdminPort, endpoint_row
 from inferdock.gateway.caching.merging import merged
 from inferdock.gateway.figures import RecentFigures
@@ -31,8 +32,9 @@ from inferdock.gateway.workers.fresh import FreshRounds
 from inferdock.gateway.workers.questions import Questions
 from inferdock.gateway.workers.slots import Slots
 from inferdock.telemetry.exposition import Exposition
-from inferdock.telemetry.instruments import SnapshotSum, show
+from inferdock.telemetry.instruments import SnapshotSum, show, show_exemplars
 from inferdock.telemetry.logs import EventLog
+from inferdock.telemetry.published import Figure
 
 TICK_S = 1.0
 
@@ -209,6 +211,7 @@ class GatewayParent:
             case frames.Snapshot():
                 worker.version = frame.version
                 self._sum.update(worker.id, (frame.growing, frame.gauges))
+                show_exemplars(self._metrics.instruments, frame.exemplars)
                 self._fresh.came(worker.id, frame.round)
             case frames.CacheAnswer():
                 error = None if frame.status == 200 else RequestError(frame.status, frame.body.decode())
@@ -216,7 +219,8 @@ class GatewayParent:
             case frames.Failed():
                 self._health.check_soon()
             case frames.Metrics():
-                self.when_fresh(lambda: worker.channel.send(frames.Text(self.metrics_text())))
+                wanted = frame.openmetrics
+                self.when_fresh(lambda: worker.channel.send(frames.Text(self.metrics_text(openmetrics=wanted), wanted)))
 
     def _worker_ended(self, worker: Worker, end: End) -> None:
         self._sum.gone(worker.id)
@@ -276,14 +280,15 @@ class GatewayParent:
         ]
         return frames.Endpoints(self._version, rows, self._models)
 
-    def set_traffic(self, model: str, weights: Mapping[str, float]) -> None:
-        """Divide a model's requests among its revisions; no weights: all its endpoints share.
+    def set_traffic(self, model: str, weights: Mapping[str, float], shadow: Shadow | None = None) -> None:
+        """Divide a model's requests among its revisions; no weights: all its endpoints share; no shadow: no copies.
 
         Raises:
             ValueError: the weights make no sense.
         """
         self._endpoints.set_traffic(model, weights)
-        self._traffic[model] = frames.Traffic(model, dict(weights))
+        self._endpoints.set_shadow(model, shadow)
+        self._traffic[model] = frames.Traffic(model, dict(weights), shadow)
         self._crew.tell(self._traffic[model])
 
     def _health_row(self, endpoint: Endpoint) -> frames.HealthRow:
@@ -309,6 +314,14 @@ class GatewayParent:
 
     # -- Admin API -------------------------------------------------------------------------------------------
 
+    def publish(self, figures: Iterable[Figure]) -> None:
+        """Show these figures of the platform in ``/metrics``.
+
+        Raises:
+            ValueError: they are none of the platform's.
+        """
+        self._metrics.published.tell(figures, self._loop.time())
+
     def when_fresh(self, ready: Callable[[], None]) -> None:
         """Ask all workers for their figures, and go on when they have come."""
         self._fresh.ask(ready)
@@ -332,10 +345,11 @@ class GatewayParent:
 
         self._questions.ask(send, answered)
 
-    def metrics_text(self) -> bytes:
-        """The Prometheus text of all workers together."""
+    def metrics_text(self, *, openmetrics: bool = False) -> bytes:
+        """The Prometheus text of all workers together, or OpenMetrics."""
+        self._metrics.tick(self._loop.time())
         self._merge()
-        return self._exposition.text()
+        return self._exposition.text(openmetrics=openmetrics)
 
     def status(self) -> dict[str, object]:
         """What ``GET /admin/status`` shows."""
@@ -347,6 +361,7 @@ class GatewayParent:
             "in_flight": self._load.total(IN_FLIGHT),
             "connections": self._load.total(CONNECTIONS),
             **self._figures.rows(now),
+            "traffic": self._endpoints.traffic_rows(),
             "endpoints": [endpoint_row(endpoint) for endpoint in self._endpoints],
             "workers": [self._worker_row(worker) for worker in self._crew.workers],
         }

@@ -20,7 +20,7 @@ from inferdock.gateway.metrics import GatewayMetrics, Reply
 from inferdock.gateway.workers import frames
 from inferdock.gateway.workers.boards import attached
 from inferdock.gateway.workers.packed import unpack
-from inferdock.telemetry.instruments import snapshot_of
+from inferdock.telemetry.instruments import exemplars_of, snapshot_of
 from inferdock.telemetry.logs import EventLog
 
 REPORT_S = 0.25
@@ -65,7 +65,7 @@ class Worker:
         self._accepting = asyncio.Lock()
         self._by_slot: dict[int, Endpoint] = {}
         self._version = 0
-        self._waiting_for_text: list[Reply] = []
+        self._waiting_for_text: dict[bool, list[Reply]] = {False: [], True: []}
         self._hint: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -103,10 +103,11 @@ class Worker:
                 self._take_endpoints(frame, parts)
             case frames.Traffic():
                 parts.endpoints.set_traffic(frame.model, frame.weights)
+                parts.endpoints.set_shadow(frame.model, frame.shadow)
             case frames.Report():
                 self._report(parts, frame.round)
             case frames.Text():
-                self._answer_text(frame.text)
+                self._answer_text(frame)
             case frames.CacheAsk():
                 self._go_on(self._answer_cache(frame, parts))
             case frames.Accept():
@@ -204,23 +205,27 @@ class Worker:
 
     def _report(self, parts: Parts, round_: int) -> None:
         growing, gauges = snapshot_of(parts.metrics.instruments)
-        self._channel.send(frames.Snapshot(round_, self._version, growing, gauges))
+        self._channel.send(
+            frames.Snapshot(round_, self._version, growing, gauges, exemplars_of(parts.metrics.instruments))
+        )
 
-    def _request_text(self, reply: Reply) -> None:
+    def _request_text(self, openmetrics: bool, reply: Reply) -> None:
         """Somebody wants the metrics of all workers, which only the parent has."""
-        if not self._waiting_for_text:
-            self._channel.send(frames.Metrics())
-        self._waiting_for_text.append(reply)
-        self._loop.call_later(TEXT_WAIT_S, self._no_text, reply)
+        waiting = self._waiting_for_text[openmetrics]
+        if not waiting:
+            self._channel.send(frames.Metrics(openmetrics))
+        waiting.append(reply)
+        self._loop.call_later(TEXT_WAIT_S, self._no_text, openmetrics, reply)
 
-    def _answer_text(self, text: bytes) -> None:
-        waiting, self._waiting_for_text = self._waiting_for_text, []
+    def _answer_text(self, frame: frames.Text) -> None:
+        waiting, self._waiting_for_text[frame.openmetrics] = self._waiting_for_text[frame.openmetrics], []
         for reply in waiting:
-            reply(text)
+            reply(frame.text)
 
-    def _no_text(self, reply: Reply) -> None:
-        if reply in self._waiting_for_text:
-            self._waiting_for_text.remove(reply)
+    def _no_text(self, openmetrics: bool, reply: Reply) -> None:
+        waiting = self._waiting_for_text[openmetrics]
+        if reply in waiting:
+            waiting.remove(reply)
             reply(None)
 
     async def _answer_cache(self, frame: frames.CacheAsk, parts: Parts) -> None:

@@ -8,7 +8,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from inferdock.cli.cache import cache
+from inferdock.cli.main import cli
 from inferdock.config.settings import CacheSettings
 from inferdock.domain.errors import ConfigError, UnreachableError
 from tests.integration.gateway.caching.support import chat_body, platform
@@ -18,7 +18,7 @@ BODY = {"messages": chat_body()["messages"], "temperature": 0.0, "max_tokens": 2
 
 def run(url: str, *words: str, fails: type[Exception] | None = None) -> str:
     """Output of the command, standard error included."""
-    result = CliRunner().invoke(cache, [*words, "--admin-url", url], catch_exceptions=True)
+    result = CliRunner().invoke(cli, ["cache", *words, "--admin-url", url], catch_exceptions=True)
     if fails is not None:
         assert isinstance(result.exception, fails), result.exception
         return str(result.exception)
@@ -72,7 +72,7 @@ async def test_a_whole_request_can_be_explained(tmp_path) -> None:
 
 @pytest.mark.parametrize("words", [["flush"], ["flush", "--all", "--model", "x"], ["explain"]])
 def test_wrong_usage_is_refused_before_anything_is_asked(words: list[str]) -> None:
-    result = CliRunner().invoke(cache, [*words, "--admin-url", "http://127.0.0.1:9"])
+    result = CliRunner().invoke(cli, ["cache", *words, "--admin-url", "http://127.0.0.1:9"])
     assert result.exit_code == 2
 
 

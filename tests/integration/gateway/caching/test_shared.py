@@ -18,7 +18,7 @@ from inferdock.config.settings import CacheRedisSettings, CacheSettings
 from inferdock.sim.options import SimOptions
 from tests.integration.gateway.caching.support import EXACT_ONLY, CountingSim, chat_body, counting_sim, post
 from tests.support.gateway import RunningGateway, running_gateway
-from tests.support.redis_server import RedisServer, running_redis
+from tests.support.redis_server import RedisServer, need_redis, running_redis
 
 SLOW = SimOptions(ttft_s=0.1, itl_s=0.03)
 
@@ -198,6 +198,7 @@ async def test_a_frozen_redis_costs_its_budget_and_no_more(redis: RedisServer) -
 
 
 async def test_a_gateway_starts_without_redis_and_finds_it_later(tmp_path: Path) -> None:
+    need_redis()
     server = RedisServer(tmp_path)
     async with two_gateways(shared(server)) as (_, (one, two), http):
         assert (await post(http, one.url, chat_body())).status == 200

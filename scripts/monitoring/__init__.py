@@ -1,0 +1,1 @@
+"""What dashboards and rules are written from: `python -m scripts.render_monitoring`."""

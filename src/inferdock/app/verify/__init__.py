@@ -1,0 +1,1 @@
+"""The plan's steps and success criteria as checks of a running target, of this checkout, or of a cluster."""

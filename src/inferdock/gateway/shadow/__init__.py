@@ -1,0 +1,1 @@
+"""Shadow traffic: copies of clients' requests for another revision, whose answers are compared and thrown away."""
