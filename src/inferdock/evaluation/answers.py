@@ -23,6 +23,7 @@ class Answer:
         output_tokens: length by the engine's count, None if it did not say.
         prompt_ids, ids: token ids of prompt and answer, empty where the engine does not give them.
         revision: of the gateway's header, "" from a bare engine.
+        seconds: from the request to the end of the answer, without the tries that failed; None where nobody measured.
         error: why there is no answer, "" if there is one.
     """
 
@@ -32,6 +33,7 @@ class Answer:
     prompt_ids: tuple[int, ...] = ()
     ids: tuple[int, ...] = ()
     revision: str = ""
+    seconds: float | None = None
     error: str = ""
 
 
@@ -64,7 +66,7 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def read_answer(body: bytes, *, chat: bool, revision: str = "") -> Answer:
+def read_answer(body: bytes, *, chat: bool, revision: str = "", seconds: float | None = None) -> Answer:
     """Read the body of a chat completion, or of a completion.
 
     Raises:
@@ -85,4 +87,5 @@ def read_answer(body: bytes, *, chat: bool, revision: str = "") -> Answer:
         prompt_ids=whole.prompt_token_ids or choice.prompt_token_ids or (),
         ids=choice.token_ids or (),
         revision=revision,
+        seconds=seconds,
     )

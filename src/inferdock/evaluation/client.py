@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from inferdock.domain.errors import ConfigError, UnreachableError
+from inferdock.domain.errors import ConfigError, InferdockError, UnreachableError
 from inferdock.evaluation.answers import Answer, MalformedAnswerError, read_answer
 from inferdock.evaluation.divergence import Position, read_positions
 from inferdock.evaluation.tasks import Task
+from inferdock.telemetry.samples import read_samples
 
 MAX_BODY: Final = 64 << 20
 """Bytes of one answer that are read; log-probabilities of a long prompt are the largest."""
 TOP: Final = 10
 """Most probable tokens asked for at each place of an answer."""
+CACHE_INFO: Final = "vllm:cache_config_info"
+"""Of vLLM 0.24 and later: a gauge of 1 whose labels are the sizes of the KV cache."""
 ATTEMPTS: Final = 5
 LONGEST_WAIT_S: Final = 30.0
 """Longest pause that a ``Retry-After`` is obeyed for."""
@@ -43,12 +47,14 @@ class Endpoint:
         model: name to ask for; None takes the first that the server lists.
         api_key: bearer key.
         headers: sent with each request.
+        weight_bytes: of the weight files, for the report; None: not known.
     """
 
     base_urls: tuple[str, ...]
     model: str | None = None
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
+    weight_bytes: int | None = None
 
 
 def parse_endpoint(text: str, *, api_key: str | None = None) -> Endpoint:
@@ -78,6 +84,14 @@ def session(timeout_s: float) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
     )
+
+
+class _Reply(NamedTuple):
+    """A 200: its body, the gateway's name of the revision, and the seconds that it took."""
+
+    body: bytes
+    revision: str
+    seconds: float
 
 
 class _RefusedError(Exception):
@@ -122,8 +136,8 @@ class Asker:
         """
         url = f"{self._endpoint.base_urls[0]}/models"
         try:
-            body, _ = await self._request("GET", url, None)
-            listed = msgspec.json.decode(body, type=_Models).data[0].id
+            reply = await self._request("GET", url, None)
+            listed = msgspec.json.decode(reply.body, type=_Models).data[0].id
         except _RefusedError as exc:
             cure = "Give a key with --api-key." if exc.status in (401, 403) else "Is it the right address?"
             raise UnreachableError(f"{url} answers {exc}", cure=cure) from exc
@@ -155,12 +169,12 @@ class Asker:
         """One task; without vLLM's own fields from then on when a server only answers without them."""
         body, route = self._body(task), "chat/completions" if task.messages else "completions"
         if self._plain:
-            text, revision = await self._post(route, body)
+            reply = await self._post(route, body)
         else:
-            text, revision = await self._ask_for_ids(route, body)
-        return read_answer(text, chat=bool(task.messages), revision=revision)
+            reply = await self._ask_for_ids(route, body)
+        return read_answer(reply.body, chat=bool(task.messages), revision=reply.revision, seconds=reply.seconds)
 
-    async def _ask_for_ids(self, route: str, body: dict[str, Any]) -> tuple[bytes, str]:
+    async def _ask_for_ids(self, route: str, body: dict[str, Any]) -> _Reply:
         try:
             return await self._post(route, body | {"return_token_ids": True})
         except _RefusedError as exc:
@@ -190,11 +204,23 @@ class Asker:
             "prompt_logprobs": TOP,
         }
         try:
-            return read_positions((await self._post("completions", body))[0], len(ids))
+            return read_positions((await self._post("completions", body)).body, len(ids))
         except (_RefusedError, MalformedAnswerError, aiohttp.ClientError, OSError, ValueError):
             return None
 
-    async def _post(self, route: str, body: Mapping[str, Any]) -> tuple[bytes, str]:
+    async def kv_cache_tokens(self) -> int | None:
+        """Tokens that fit into the engine's KV cache, as vLLM's `/metrics` says; None where that is not shown."""
+        url = f"{self._endpoint.base_urls[0].removesuffix('/v1')}/metrics"
+        try:
+            text = (await self._request("GET", url, None)).body.decode()
+            (found,) = read_samples(text, {CACHE_INFO})
+            return int(found.labels["kv_cache_size_tokens"])
+        except (InferdockError, _RefusedError, MalformedAnswerError, aiohttp.ClientError, OSError):
+            return None
+        except (ValueError, LookupError):  # another engine, several of them, or a gateway
+            return None
+
+    async def _post(self, route: str, body: Mapping[str, Any]) -> _Reply:
         """Send; again after a pause when the server says that it will be able to, or the connection breaks."""
         data = json.dumps(body).encode()
         for attempt in range(ATTEMPTS):
@@ -213,8 +239,9 @@ class Asker:
             await self._sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _request(self, method: str, url: str, data: bytes | None) -> tuple[bytes, str]:
-        """Body and revision of a 200."""
+    async def _request(self, method: str, url: str, data: bytes | None) -> _Reply:
+        """What a 200 brought."""
+        began = time.monotonic()
         headers = {"content-type": "application/json", "cache-control": "no-store", **self._endpoint.headers}
         if self._endpoint.api_key:
             headers["authorization"] = f"Bearer {self._endpoint.api_key}"
@@ -224,7 +251,8 @@ class Asker:
                 raise _RetryError(response.status, _message(body), _after(response.headers.get("retry-after")))
             if response.status != 200:
                 raise _RefusedError(response.status, _message(body))
-            return body, response.headers.get("x-inferdock-revision", "")[:200]
+            revision = response.headers.get("x-inferdock-revision", "")[:200]
+            return _Reply(body, revision, time.monotonic() - began)
 
 
 class _RetryError(_RefusedError):

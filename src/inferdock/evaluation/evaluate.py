@@ -13,7 +13,7 @@ from inferdock.evaluation.client import Asker, Endpoint, session
 from inferdock.evaluation.divergence import Divergence, diverge
 from inferdock.evaluation.limits import Rules, for_groups
 from inferdock.evaluation.metrics import Outcome
-from inferdock.evaluation.report import Report
+from inferdock.evaluation.report import Report, Side
 from inferdock.evaluation.tasks import Regex, Task, TaskSet
 from inferdock.evaluation.texts import Texts
 from inferdock.evaluation.verdict import Finding, Measure, judge, measure, overall
@@ -63,12 +63,13 @@ async def evaluate(
     async with session(how.timeout_s) as http:
         sides = Asker(http, champion), Asker(http, candidate)
         await asyncio.gather(*(side.connect() for side in sides))
+        rooms = await asyncio.gather(*(side.kv_cache_tokens() for side in sides))
         outcomes = await _ask_all(tasks.tasks, *sides, progress, how)
     measures, findings, shown = await asyncio.to_thread(_conclude, outcomes, tasks, rules, texts, how)
     return Report(
         verdict=overall(findings),
-        champion=report.side(outcomes, champion=True, urls=champion.base_urls, model=sides[0].model),
-        candidate=report.side(outcomes, champion=False, urls=candidate.base_urls, model=sides[1].model),
+        champion=_side(outcomes, champion, sides[0].model, rooms[0], champion=True),
+        candidate=_side(outcomes, candidate, sides[1].model, rooms[1], champion=False),
         tasks_name=tasks.name,
         tasks_digest=tasks.digest,
         tasks=len(tasks.tasks),
@@ -80,6 +81,17 @@ async def evaluate(
         notes=tuple(_notes(outcomes, measures, rules)),
         drawing=how.drawing,
         seconds=time.monotonic() - started,
+    )
+
+
+def _side(outcomes: Sequence[Outcome], endpoint: Endpoint, model: str, room: int | None, *, champion: bool) -> Side:
+    return report.side(
+        outcomes,
+        champion=champion,
+        urls=endpoint.base_urls,
+        model=model,
+        weight_bytes=endpoint.weight_bytes,
+        kv_cache_tokens=room,
     )
 
 

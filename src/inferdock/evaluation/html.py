@@ -8,7 +8,7 @@ from typing import Final
 
 from inferdock.domain.verdict import Verdict
 from inferdock.evaluation.bootstrap import METHOD
-from inferdock.evaluation.report import Example, Report, Side, changed_words, measure_cells, spell_finding
+from inferdock.evaluation.report import Example, Report, Side, changed_words, measure_cells, spell_finding, spell_sizes
 from inferdock.evaluation.verdict import Finding
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -87,7 +87,7 @@ def _limit(finding: Finding) -> str:
 
 
 def _notes(report: Report) -> str:
-    return "".join(f'<p class="soft">{escape(note)}</p>' for note in report.notes)
+    return "".join(f'<p class="soft">{escape(note)}</p>' for note in (*spell_sizes(report), *report.notes))
 
 
 def _measures(report: Report) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final, Literal, Protocol
 
+from inferdock.domain.refusals import refuses
 from inferdock.evaluation.answers import Answer
 from inferdock.evaluation.bootstrap import Row
 from inferdock.evaluation.divergence import Divergence
-from inferdock.evaluation.refusals import refuses
 from inferdock.evaluation.tasks import Check, Contains, Exact, Regex, Task
 
 
@@ -62,7 +62,7 @@ class Metric:
     Attributes:
         name: as limits and reports call it.
         about: one line for people.
-        unit: ``share`` (0-1), ``points`` (0-100), ``tokens``, or ``nats``.
+        unit: ``share`` (0-1), ``points`` (0-100), ``tokens``, ``ms``, or ``nats``.
         better: which way is better; ``same`` where drift either way is suspect.
         side: what one answer adds; None for a metric that compares, or where the task does not ask for it.
         pair: what one pair of answers adds; None for a metric with a value for each side.
@@ -71,7 +71,7 @@ class Metric:
 
     name: str
     about: str
-    unit: Literal["share", "points", "tokens", "nats"]
+    unit: Literal["share", "points", "tokens", "ms", "nats"]
     better: Literal["more", "less", "same"]
     side: Callable[[Task, Answer, Scoring], Row | None] | None = None
     pair: Callable[[Outcome, Scoring], Row | None] | None = None
@@ -149,6 +149,13 @@ def _refusal(_: Task, answer: Answer, __: Scoring) -> Row:
 def _length(_: Task, answer: Answer, __: Scoring) -> Row:
     counted = answer.output_tokens
     return 1.0, float(len(_words(answer.text)) if counted is None else counted)
+
+
+def _pace(_: Task, answer: Answer, __: Scoring) -> Row | None:
+    """Nothing where an answer has no tokens, or the engine does not count them."""
+    if answer.seconds is None or not answer.output_tokens:
+        return None
+    return float(answer.output_tokens), answer.seconds * 1e3
 
 
 def _words(text: str) -> list[str]:
@@ -240,6 +247,14 @@ _ALL: Final = (
     ),
     Metric(name="refusal", about="answers that refuse", unit="share", better="less", side=_refusal, value=_mean),
     Metric(name="length", about="mean length of answers", unit="tokens", better="same", side=_length, value=_mean),
+    Metric(
+        name="pace",
+        about="time of answers by their output tokens, reading the prompt included; both sides are asked at once",
+        unit="ms",
+        better="less",
+        side=_pace,
+        value=_mean,
+    ),
     Metric(
         name="failed",
         about="tasks that only the champion answered",

@@ -47,12 +47,16 @@ class Side:
     Attributes:
         revisions: that the gateway named in its answers, with how many answers each gave.
         failures: what went wrong, with how often, the most frequent first.
+        weight_bytes: of its weight files; None: not known.
+        kv_cache_tokens: that fit into its engine's KV cache; None: not known.
     """
 
     urls: tuple[str, ...]
     model: str
     revisions: Mapping[str, int]
     failures: Mapping[str, int]
+    weight_bytes: int | None = None
+    kv_cache_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,15 @@ class Report:
         }
 
 
-def side(outcomes: Sequence[Outcome], *, champion: bool, urls: tuple[str, ...], model: str) -> Side:
+def side(
+    outcomes: Sequence[Outcome],
+    *,
+    champion: bool,
+    urls: tuple[str, ...],
+    model: str,
+    weight_bytes: int | None = None,
+    kv_cache_tokens: int | None = None,
+) -> Side:
     """What was met on one side."""
     answers = [o.champion if champion else o.candidate for o in outcomes]
     return Side(
@@ -118,6 +130,8 @@ def side(outcomes: Sequence[Outcome], *, champion: bool, urls: tuple[str, ...], 
         model=model,
         revisions=dict(Counter(a.revision for a in answers if a.revision).most_common(20)),
         failures=dict(Counter(a.error for a in answers if a.error).most_common(10)),
+        weight_bytes=weight_bytes,
+        kv_cache_tokens=kv_cache_tokens,
     )
 
 
@@ -192,6 +206,19 @@ def spell_finding(finding: Finding) -> str:
     return f"{finding.limit.text}: {value} ({low} to {high}) on {finding.samples} tasks; {finding.reason}."
 
 
+def spell_sizes(report: Report) -> list[str]:
+    """Sentences on what the two take: weights, and the KV cache that their engines have beside them."""
+    champion, candidate = report.champion, report.candidate
+    found = []
+    for what, before, after in (
+        ("Weights: {} bytes, the candidate's", champion.weight_bytes, candidate.weight_bytes),
+        ("Room in the KV cache: {} tokens, the candidate's", champion.kv_cache_tokens, candidate.kv_cache_tokens),
+    ):
+        if before and after is not None:
+            found.append(f"{what.format(f'{before:,}')} {after:,} ({after / before - 1:+.1%}).")
+    return found
+
+
 def measure_cells(measure: Measure) -> tuple[str, ...]:
     """A row of the table of measures, as text."""
     metric = METRICS[measure.metric]
@@ -218,6 +245,8 @@ def _side(found: Side) -> dict[str, Any]:
         "model": found.model,
         "revisions": dict(found.revisions),
         "failures": dict(found.failures),
+        "weight_bytes": found.weight_bytes,
+        "kv_cache_tokens": found.kv_cache_tokens,
     }
 
 

@@ -78,13 +78,42 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     permissions: Permissions = Permissions()
 
 
+class MadeFrom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model that this one was quantised from, and how.
+
+    Attributes:
+        revision: of the parent: its 64 hex digits, or the digest of its folder where it was in no registry.
+        source: the parent as it was named, for instance ``mistral-7b@1.0.0``.
+        method, bits, group_size: of the quantisation.
+        library: what did it, with versions.
+        calibration: SHA-256 of the calibration file.
+        samples, tokens: of it, that were used.
+        seed: of their choice.
+    """
+
+    revision: Sha256
+    source: Line
+    method: Line
+    bits: Annotated[int, Meta(ge=1, le=16)]
+    group_size: Annotated[int, Meta(ge=1, le=2**20)]
+    library: Line
+    calibration: Sha256
+    samples: Annotated[int, Meta(ge=0, le=2**53)]
+    tokens: Annotated[int, Meta(ge=0, le=2**53)]
+    seed: Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who pushed it, when, from what."""
+    """Who pushed it, when, from what.
+
+    ``made_from`` is absent, not null, where nothing is said: manifests that were written before it keep their bytes.
+    """
 
     pushed_at: Moment
     pushed_by: Line
     source: Line
     labels: Mapping[Line, Line] = {}
+    made_from: MadeFrom | msgspec.UnsetType = msgspec.UNSET
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,6 +48,11 @@ class ModelCache:
         self._chunk = chunk
         self._pause = pause
 
+    @property
+    def root(self) -> Path:
+        """The cache's folder."""
+        return self._root
+
     def folder(self, revision: str) -> Path:
         """Where the folder of a revision is, or would be."""
         return revision_folder.folder_of(self._root, revision)

@@ -12,6 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+import msgspec
+
 from inferdock.domain.errors import ConflictError, IntegrityError, ModelError
 from inferdock.domain.moment import spell
 from inferdock.registry import ledger
@@ -23,6 +25,7 @@ from inferdock.registry.manifest import (
     Content,
     Engine,
     FileEntry,
+    MadeFrom,
     Manifest,
     Provenance,
     encode,
@@ -50,6 +53,7 @@ class Request:
         engine: arguments and image it is served with.
         source: where it came from, in the person's words; "" takes the folder's name.
         labels: whatever the person notes with it.
+        made_from: the model that it was quantised from, None where it was not.
         reason: why, for the history.
     """
 
@@ -61,6 +65,7 @@ class Request:
     engine: Engine = field(default_factory=Engine)
     source: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    made_from: MadeFrom | None = None
     reason: str = ""
 
 
@@ -134,6 +139,7 @@ def _manifest(registry: Registry, request: Request, inspection: Inspection, prog
             pushed_by=by.actor,
             source=request.source or request.folder.resolve().name,
             labels=dict(request.labels),
+            made_from=msgspec.UNSET if request.made_from is None else request.made_from,
         ),
     )
 

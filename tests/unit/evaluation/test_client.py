@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from inferdock.domain.errors import ConfigError, UnreachableError
 from inferdock.evaluation.client import ATTEMPTS, GIVE_UP_AFTER, Asker, Endpoint, parse_endpoint, session
@@ -56,6 +58,46 @@ async def test_an_answer_has_text_length_and_revision():
         "seed": 0,
         "return_token_ids": True,
     }
+
+
+INFO = 'vllm:cache_config_info{block_size="16",engine="0",kv_cache_size_tokens="%s"} 1.0\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        (INFO % "131072", 131072),
+        (INFO % "many", None),
+        (INFO % 1 + INFO.replace('"0"', '"1"') % 1, None),
+        (INFO.replace("kv_cache_size_tokens", "other") % 1, None),
+        ("vllm:cache_config_info{broken\n", None),
+        ("llm_gateway_up 1\n", None),
+        ("\xff", None),
+    ],
+    ids=["vllm", "no number", "two engines", "another version", "broken", "a gateway", "not text"],
+)
+async def test_the_room_in_the_kv_cache_is_the_engines_own_figure(text, tokens):
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=text.encode("latin-1"))
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    async with TestServer(app) as server, session(5.0) as http:
+        asker = Asker(http, Endpoint(base_urls=(f"{server.make_url('/v1')}",), model="m"))
+        assert await asker.kv_cache_tokens() == tokens
+
+
+async def test_an_engine_without_metrics_says_nothing_of_its_room():
+    async with TestServer(web.Application()) as server, session(5.0) as http:
+        asker = Asker(http, Endpoint(base_urls=(f"{server.make_url('/v1')}",), model="m"))
+        assert await asker.kv_cache_tokens() is None
+
+
+async def test_an_answers_time_leaves_out_the_tries_before_it():
+    (answer,), requests, pauses = await ask(reply({}, "503 Service Unavailable", "retry-after: 3"), reply(GOOD))
+    assert (len(requests), pauses) == (2, [3.0])
+    assert answer.seconds is not None
+    assert 0 < answer.seconds < 3
 
 
 async def test_a_prompt_goes_to_the_completions():

@@ -10,10 +10,10 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from inferdock.domain.errors import ConfigError, ResourceError
+from inferdock.domain.refusals import refuses
 from inferdock.evaluation.answers import Answer
 from inferdock.evaluation.divergence import Divergence
 from inferdock.evaluation.metrics import METRICS, passes
-from inferdock.evaluation.refusals import refuses
 from inferdock.evaluation.tasks import Contains, Exact, Regex
 from inferdock.evaluation.texts import SLOW_SEARCHES, Texts
 from tests.support.evaluation_values import RIGHT, outcome, task
@@ -102,6 +102,18 @@ def test_agreement_does_not_mind_white_space_at_the_ends():
 def test_length_is_the_engines_count_and_words_without_one():
     counted = outcome(champion=Answer(text="a", output_tokens=10), candidate=Answer(text="a b c"))
     assert total("length", counted) == (10.0, 3.0, -7.0, pytest.approx(-0.7))
+
+
+def test_pace_is_time_by_tokens_on_either_side_and_only_where_both_are_known():
+    def timed(before, after, tokens=10):
+        return outcome(
+            champion=Answer(text="x", output_tokens=tokens, seconds=before),
+            candidate=Answer(text="x", output_tokens=10, seconds=after),
+        )
+
+    assert total("pace", timed(0.1, 0.2), timed(0.3, 0.2)) == pytest.approx((20.0, 20.0, 0.0, 0.0))
+    for unknown in (timed(None, 0.2), timed(0.1, None), timed(0.1, 0.2, tokens=None), timed(0.1, 0.2, tokens=0)):
+        assert METRICS["pace"].row(unknown, TEXTS) is None
 
 
 def test_divergence_is_a_mean_over_tokens_not_over_tasks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +13,17 @@ from inferdock.evaluation.answers import Answer
 from inferdock.evaluation.bootstrap import Drawing
 from inferdock.evaluation.html import page
 from inferdock.evaluation.limits import rules
-from inferdock.evaluation.report import EXAMPLES, SHOWN, Report, changed_words, differs, examples, side, spell
+from inferdock.evaluation.report import (
+    EXAMPLES,
+    SHOWN,
+    Report,
+    changed_words,
+    differs,
+    examples,
+    side,
+    spell,
+    spell_sizes,
+)
 from inferdock.evaluation.texts import Texts
 from inferdock.evaluation.verdict import judge, measure, overall
 from tests.support.evaluation_values import RIGHT, outcome, task
@@ -82,6 +93,22 @@ def test_the_document_is_plain_json_with_verdict_evidence_and_method():
     assert (exact["verdict"], exact["bound"], exact["measured"]["value"]) == ("fail", -0.05, -0.5)
     assert found["method"] == {"name": "paired bootstrap, BCa", "level": 0.95, "resamples": 200, "seed": 1}
     assert found["examples"][0]["lost"] == ["exact"]
+
+
+def test_sizes_are_sentences_and_what_is_not_known_is_not_said():
+    found = report([outcome(name="one")])
+    assert spell_sizes(found) == []
+    sized = replace(
+        found,
+        champion=replace(found.champion, weight_bytes=8_004_184, kv_cache_tokens=1000),
+        candidate=replace(found.candidate, weight_bytes=3_705_296, kv_cache_tokens=1250),
+    )
+    assert spell_sizes(sized) == [
+        "Weights: 8,004,184 bytes, the candidate's 3,705,296 (-53.7%).",
+        "Room in the KV cache: 1,000 tokens, the candidate's 1,250 (+25.0%).",
+    ]
+    assert "3,705,296 (-53.7%)" in page(sized)
+    assert sized.document()["candidate"]["weight_bytes"] == 3_705_296
 
 
 def test_infinities_are_null_in_the_document():

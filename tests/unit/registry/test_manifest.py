@@ -10,7 +10,17 @@ import pytest
 from inferdock.domain.errors import ConfigError, IntegrityError, ModelError
 from inferdock.registry.canonical import canonical
 from inferdock.registry.inspect.facts import Facts
-from inferdock.registry.manifest import Content, Engine, FileEntry, Manifest, Provenance, decode, encode, make
+from inferdock.registry.manifest import (
+    Content,
+    Engine,
+    FileEntry,
+    MadeFrom,
+    Manifest,
+    Provenance,
+    decode,
+    encode,
+    make,
+)
 
 PROVENANCE = Provenance(pushed_at="2026-01-01T00:00:00.000Z", pushed_by="ada", source="here")
 
@@ -109,3 +119,41 @@ def test_a_manifest_that_was_tampered_with_is_refused(data: bytes) -> None:
 def test_floats_have_no_canonical_form() -> None:
     with pytest.raises(TypeError):
         canonical({"a": [0.5]})
+
+
+def made_from(**changes: Any) -> MadeFrom:
+    made: dict[str, Any] = {
+        "revision": "b" * 64,
+        "source": "m@1.0.0",
+        "method": "awq",
+        "bits": 4,
+        "group_size": 128,
+        "library": "torch 2",
+        "calibration": "c" * 64,
+        "samples": 128,
+        "tokens": 65_536,
+        "seed": 1,
+    }
+    return MadeFrom(**made | changes)
+
+
+def test_what_a_model_was_made_from_is_read_back_and_leaves_the_revision_alone() -> None:
+    provenance = Provenance(pushed_at=PROVENANCE.pushed_at, pushed_by="ada", source="here", made_from=made_from())
+    made = make(name="m", version="1.0.0", content=manifest().content, provenance=provenance)
+    assert decode(encode(made), what="It") == made
+    assert made.revision == manifest().revision
+
+
+def test_a_manifest_that_was_made_from_nothing_keeps_the_bytes_it_had_before_that_was_noted() -> None:
+    assert sorted(json.loads(encode(manifest()))["provenance"]) == ["labels", "pushed_at", "pushed_by", "source"]
+    with pytest.raises(IntegrityError, match="made_from"):
+        decode(changed({"made_from": None}, "provenance"), what="It")
+
+
+@pytest.mark.parametrize("changes", [{"bits": 0}, {"revision": "b"}, {"seed": -1}], ids=["bits", "revision", "seed"])
+def test_a_model_is_not_made_from_what_makes_no_sense(changes: dict[str, Any]) -> None:
+    provenance = Provenance(
+        pushed_at=PROVENANCE.pushed_at, pushed_by="ada", source="here", made_from=made_from(**changes)
+    )
+    with pytest.raises(ConfigError):
+        make(name="m", version="1.0.0", content=manifest().content, provenance=provenance)
