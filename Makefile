@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup run test fuzz lint docs lock bench bench-migration bench-overhead bench-gateway bench-cache bench-registry clean
+.PHONY: help setup run test coverage verify fuzz lint docs lock bench bench-migration bench-overhead bench-gateway bench-cache bench-registry bench-gpu bench-agreement clean
 
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell command -v $(name) 2>/dev/null)))
 ENGINE ?=
@@ -31,9 +31,17 @@ run: ## Set up and start the platform with the demo model (ARGS go to `inferdock
 	$(ready)
 	@exec $(BIN)/inferdock up $(ARGS)
 
-test: ## Set up and run every test, with coverage (ARGS go to pytest)
+test: ## Set up and run every test (ARGS go to pytest)
 	$(ready)
 	@scripts/test.sh $(ARGS)
+
+coverage: ## The same with coverage of lines and branches, in twice the time (ARGS go to pytest)
+	$(ready)
+	@COVERAGE=1 scripts/test.sh $(ARGS)
+
+verify: ## Start the platform, check it against the plan, stop it; reports in out/ (ARGS go to `inferdock verify`)
+	$(ready)
+	@$(BIN)/python -m scripts.verify $(ARGS)
 
 fuzz: ## Fuzz the HTTP parsers for a minute (ARGS: seconds, then arguments for pytest)
 	$(ready)
@@ -50,6 +58,9 @@ docs: ## Write the generated pages of docs/
 	$(ready)
 	@$(BIN)/python -m scripts.render_cli_docs
 	@$(BIN)/python -m scripts.render_config_docs
+	@$(BIN)/python -m scripts.render_release_docs
+	@$(BIN)/python -m scripts.render_monitoring
+	@$(BIN)/python -m scripts.render_metrics_docs
 
 lock: ## Write requirements/*.lock (ARGS='--upgrade' for the newest versions)
 	$(ready)
@@ -78,6 +89,14 @@ bench-cache: ## Measure the response cache beside GPTCache (ARGS: --quick --inst
 bench-registry: ## Measure push and pull beside sha256sum and cp (ARGS: --gigabytes 4 --rounds 3 --folder DIR)
 	$(ready)
 	@$(BIN)/python -m bench.registry $(ARGS)
+
+bench-gpu: ## Measure a 7B shape on a GPU, direct and behind the gateway (ARGS: --form cpu --weights awq --minutes 15)
+	$(ready)
+	@$(BIN)/python -m bench.gpu $(ARGS)
+
+bench-agreement: ## Hold every shown number against a load's own counts (ARGS: --minutes 10 --engine vllm|sim --rate 3 --out FILE)
+	$(ready)
+	@$(BIN)/python -m bench.agreement $(ARGS)
 
 clean: ## Remove what these targets made: .venv, out, caches of the tools
 	@rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov

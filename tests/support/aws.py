@@ -18,6 +18,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
+from moto.dynamodb.responses import DynamoHandler
 from moto.server import ThreadedMotoServer
 
 from inferdock.config.settings import RegistryS3Settings, RegistrySettings
@@ -55,10 +56,27 @@ def running_aws() -> Iterator[str]:
                 patch.delenv(name, raising=False)
             for name, value in CREDENTIALS.items():
                 patch.setenv(name, value)
+            patch.setattr(DynamoHandler, "call_action", _one_at_a_time(DynamoHandler.call_action))
             yield f"http://{host}:{port}"
     finally:
         server.stop()
         from_here.setLevel(level)
+
+
+def _one_at_a_time(action: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """DynamoDB's writes are atomic. moto's are not: threads that meet in one interleave.
+
+    A transaction whose condition fails there even puts back the tables as they were when it began, and with that
+    takes away what another one wrote meanwhile.
+    """
+    lock = threading.Lock()
+
+    @functools.wraps(action)
+    def alone(handler: Any) -> Any:
+        with lock:
+            return action(handler)
+
+    return alone
 
 
 @functools.cache

@@ -90,11 +90,16 @@ class RedisServer:
             return False
 
 
+def need_redis() -> None:
+    """Skips the test, with the reason, where the program is missing."""
+    if shutil.which(PROGRAM) is None:
+        pytest.skip("needs redis-server (Debian: apt-get install redis-server)")
+
+
 @contextlib.contextmanager
 def running_redis(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
     """A server for a while; skips the test, with the reason, where the program is missing."""
-    if shutil.which(PROGRAM) is None:
-        pytest.skip("needs redis-server (Debian: apt-get install redis-server)")
+    need_redis()
     folder.mkdir(parents=True, exist_ok=True)
     server = RedisServer(folder, *options, tls=tls)
     server.start()

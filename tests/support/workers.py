@@ -18,10 +18,10 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferdock.app.workers import build_parent
-from inferdock.config.settings import CacheSettings, GatewaySettings, LogSettings, Settings
+from inferdock.config.settings import CacheSettings, GatewaySettings, LogSettings, Settings, TracingSettings
 from inferdock.gateway.workers.parent import GatewayParent
 from inferdock.telemetry.logs import EventLog
-from tests.support.gateway import CACHE_OFF, specs
+from tests.support.gateway import CACHE_OFF, TRACING_OFF, specs
 
 
 @dataclass
@@ -73,6 +73,7 @@ async def running_workers(
     drain_timeout_s: float = 5.0,
     read=None,
     cache: CacheSettings = CACHE_OFF,
+    tracing: TracingSettings = TRACING_OFF,
     **settings: object,
 ) -> AsyncIterator[RunningWorkers]:
     """Run a gateway in front of these replicas; ``settings`` are fields of ``GatewaySettings``."""
@@ -81,6 +82,7 @@ async def running_workers(
         gateway=GatewaySettings(port=0, workers=workers, health_interval_s=0.2, **settings),
         log=LogSettings(level="warning"),
         cache=cache,
+        tracing=tracing,
         drain_timeout_s=drain_timeout_s,
     )
     loop = asyncio.get_running_loop()

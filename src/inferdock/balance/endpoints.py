@@ -25,10 +25,12 @@ from inferdock.balance.hashing import key_of
 from inferdock.balance.least_outstanding import LeastOutstanding
 from inferdock.balance.policy import Policy
 from inferdock.balance.prefix import Prefix
+from inferdock.balance.shadow import Sampling
 from inferdock.balance.traffic import Traffic
 from inferdock.balance.wanted import ANY as ANY
 from inferdock.balance.wanted import Wanted as Wanted
 from inferdock.domain.endpoint import EndpointSpec
+from inferdock.domain.shadow import Shadow
 
 if TYPE_CHECKING:  # a gateway worker does not load the settings' library
     from inferdock.config.settings import BalanceSettings
@@ -65,6 +67,8 @@ class EndpointSet:
         self._fleets: dict[str, Fleet] = {}
         self._traffic: dict[str, Traffic] = {}
         self._declared: dict[str, None] = {}
+        self.shadows: dict[str, Sampling] = {}
+        """By model: which of its requests another revision gets as well; few models have one."""
         self.prefix_bytes = policy.prefix_bytes
         """How much of a prompt's beginning is of use in :attr:`Wanted.prefix`; 0: none."""
         if settings is not None:
@@ -190,6 +194,25 @@ class EndpointSet:
         fleet = self._fleets.get(model)
         if fleet is not None:
             fleet.arrange(fleet.members, self._traffic.get(model))
+
+    def set_shadow(self, model: str, shadow: Shadow | None) -> None:
+        """Have a share of a model's requests copied; None: of no request. Setting the same again changes nothing."""
+        if shadow is None:
+            self.shadows.pop(model, None)
+        elif model not in self.shadows or self.shadows[model].shadow != shadow:
+            self.shadows[model] = Sampling(shadow)
+
+    def traffic_rows(self) -> dict[str, dict[str, object]]:
+        """Weights and shadow of each model that has any, for people."""
+        rows: dict[str, dict[str, object]] = {}
+        for model in sorted({*self._traffic, *self.shadows}):
+            traffic, sampling = self._traffic.get(model), self.shadows.get(model)
+            shadow = sampling.shadow if sampling is not None else None
+            rows[model] = {
+                "weights": traffic.weights if traffic is not None else {},
+                "shadow": {"revision": shadow.revision, "share": shadow.share} if shadow is not None else None,
+            }
+        return rows
 
     def _arrange(self) -> None:
         by_model: dict[str, list[Endpoint]] = {}

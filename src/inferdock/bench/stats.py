@@ -1,7 +1,4 @@
-"""What follows from the outcomes: percentiles, rates, goodput. Pure.
-
-Percentiles are of type 7 (linear between closest ranks; numpy's default), see Hyndman and Fan 1996.
-"""
+"""What follows from the outcomes: percentiles, rates, goodput. Pure."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from inferdock.bench.client import Outcome
+from inferdock.domain.percentile import percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +61,6 @@ def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def percentile(ordered: Sequence[float], q: float) -> float:
-    """Percentile of sorted values, ``q`` in 0-1; NaN of none."""
-    if not ordered:
-        return math.nan
-    place = q * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def distribution(values: Sequence[float]) -> Distribution:

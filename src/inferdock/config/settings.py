@@ -118,6 +118,11 @@ class KubernetesSettings(Group):
     model_names: dict[str, str] = Field(default_factory=dict)
     """Value of the label `inferdock.io/model` to the name that clients ask for, since labels take no slash; a value
     that is not here is the name itself."""
+    traffic_config_map: str | None = Field(
+        default="inferdock-traffic", max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+    )
+    """ConfigMap of the same namespace by which releases divide requests among revisions; it need not be there. null:
+    weights are not followed."""
     api_url: str | None = None
     """Address of the API server, for instance of a `kubectl proxy`; default: the cluster of the pod that we run in."""
 
@@ -133,6 +138,8 @@ class GatewaySettings(Group):
     """Port of the `/admin` API, always on 127.0.0.1; 0 takes any free one."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve the port together; more than one adds a parent process that watches them."""
+    console_socket: Path | None = None
+    """Unix socket of what answers the console's questions (`/console`); `inferdock up` sets it itself."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Largest request body; larger ones get 413."""
     max_held_bytes: int = Field(default=1024 * 1024 * 1024, ge=1024 * 1024)
@@ -156,6 +163,8 @@ class GatewaySettings(Group):
     max_in_flight_per_replica: int = Field(default=512, ge=1)
     """Requests sent to one replica at once; further ones wait here, where they can be put in order and go to
     whichever replica is free first. Above the engine's `--max-num-seqs`, so that the engine never idles."""
+    max_shadows: int = Field(default=32, ge=0)
+    """Copies of requests that a shadow revision answers at once, over all models; further ones are not sent."""
     queue_length: int = Field(default=1024, ge=0)
     """Requests of one model that may wait in one worker; further ones get 429 with `Retry-After`."""
     queue_timeout_s: float = Field(default=30.0, ge=0)
@@ -164,6 +173,9 @@ class GatewaySettings(Group):
     """Longest wait while no replica of a known model is ready (it wakes from zero, or all restart); then 503."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Seconds between two SSE comments to the client of a stream that waits."""
+    sticky: Literal["session", "key"] = "session"
+    """What stays with one revision and one replica while weights divide requests: equal values of `x-session-id`; or,
+    where a request has none, also all requests of an API key."""
     resume: bool = True
     """Go on with a stream at another replica when its own is lost after the first byte."""
     resume_attempts: int = Field(default=8, ge=1)
@@ -250,6 +262,9 @@ class KeysSettings(Group):
     """Serve anybody on an address that other machines reach; for gateways behind something that checks callers."""
     reload_interval_s: float = Field(default=2.0, gt=0)
     """Seconds between two looks at the key file: so long may a revoked key still work."""
+    tenants_in_metrics: bool = False
+    """Count tokens by tenant in `/metrics`, so that `inferdock cost` can tell them apart. `/metrics` needs no key:
+    whoever reaches the gateway then reads who its tenants are, and how much they use it."""
 
 
 class BalanceSettings(Group):
@@ -317,6 +332,102 @@ class RegistrySettings(Group):
     """Ed25519 public keys (PEM); where there are any, only what one of them signed is verified, pulled and started."""
 
 
+class RateSettings(Group):
+    """At most so many replicas, or so much of them, in each period (`policies` of `autoscaling/v2`)."""
+
+    type: Literal["Pods", "Percent"] = "Pods"
+    """What `value` counts: replicas, or percent of those that there are."""
+    value: int = Field(ge=1)
+    """How many at most."""
+    period_s: float = Field(default=60.0, gt=0, le=1800)
+    """In which time."""
+
+
+class ScaleUpSettings(Group):
+    """How fast replicas may come."""
+
+    stabilization_window_s: float = Field(default=30.0, ge=0, le=3600)
+    """So long more replicas must be wanted before they come."""
+    policies: tuple[RateSettings, ...] = (RateSettings(value=2, period_s=30.0),)
+    """Limits; none: as many at once as are wanted."""
+    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
+    """Which limit counts where there are several; `Disabled`: none come."""
+
+
+class ScaleDownSettings(Group):
+    """How fast replicas may go."""
+
+    stabilization_window_s: float = Field(default=300.0, ge=0, le=3600)
+    """So long fewer replicas must be enough before any goes."""
+    policies: tuple[RateSettings, ...] = (RateSettings(value=1),)
+    """Limits; none: as many at once as are not needed."""
+    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
+    """Which limit counts where there are several; `Disabled`: none go."""
+
+
+class AutoscalingSettings(Group):
+    """How many replicas run, by what is asked: the HorizontalPodAutoscaler's algorithm, here and on Kubernetes."""
+
+    enabled: bool = False
+    """Let the number of replicas follow the load; `engine.replicas` is where it begins."""
+    min_replicas: int = Field(default=1, ge=0, le=64)
+    """Never fewer; 0 lets an idle model sleep, and the next request waits until a replica is ready."""
+    max_replicas: int = Field(default=4, ge=1, le=64)
+    """Never more."""
+    requests_per_replica: float = Field(default=16.0, gt=0)
+    """Running plus waiting requests that one replica is to have; `inferdock bench --sweep` measures it."""
+    kv_cache_usage: float | None = Field(default=0.85, gt=0, le=1)
+    """Share of the KV cache that is to be in use, on average; null: it does not count."""
+    tolerance: float = Field(default=0.1, ge=0, lt=1)
+    """How far a figure may be from its target before anything happens, as a share of it."""
+    sync_s: float = Field(default=15.0, gt=0, le=300)
+    """Seconds between two looks."""
+    idle_s: float = Field(default=300.0, ge=0)
+    """With `min_replicas: 0`: time without requests until the last replica goes."""
+    fallback_replicas: int | None = Field(default=None, ge=0, le=64)
+    """Replicas while no figure is known for three looks; null: as many as there are."""
+    scale_up: ScaleUpSettings = ScaleUpSettings()
+    scale_down: ScaleDownSettings = ScaleDownSettings()
+
+
+class ModelCostSettings(Group):
+    """The machines of one model; null: as the group `cost` says."""
+
+    instance_type: str | None = Field(default=None, min_length=1, max_length=200)
+    """Kind of machine of the price catalogue."""
+    region: str | None = Field(default=None, min_length=1, max_length=200)
+    """Where these machines are."""
+    gpus_per_replica: float | None = Field(default=None, gt=0, le=1024)
+    """GPUs that a replica has, or the part of one that it has."""
+    spot_share: float | None = Field(default=None, ge=0, le=1)
+    """Part of the replicas' time that is on spot machines."""
+
+
+class CostSettings(Group):
+    """What machines cost, for `inferdock cost`; in dollars."""
+
+    cost_per_hour: float | None = Field(default=None, ge=0, le=1_000_000)
+    """Price of an hour of the machine that all replicas run on; null: that of `instance_type`."""
+    instance_type: str | None = Field(default=None, min_length=1, max_length=200)
+    """Kind of machine of the price catalogue (`inferdock cost prices`); each replica has some of its GPUs."""
+    region: str = Field(default="us-east-1", min_length=1, max_length=200)
+    """Where these machines are."""
+    gpus_per_replica: float = Field(default=1.0, gt=0, le=1024)
+    """GPUs that a replica has, or the part of one that it has."""
+    spot_share: float = Field(default=0.0, ge=0, le=1)
+    """Part of the replicas' time that is on spot machines."""
+    models: dict[str, ModelCostSettings] = Field(default_factory=dict)
+    """Machines of single models, by the name that clients ask for; not with `cost_per_hour`."""
+    price_file: Path | None = None
+    """Prices that replace those of the catalogue, or add to it; docs/cost.md shows the form."""
+    prompt_weight: float = Field(default=0.25, ge=0, le=1000)
+    """GPU work of a prompt token, with that of an output token as 1; docs/cost.md says how to measure it."""
+    cached_weight: float = Field(default=0.025, ge=0, le=1000)
+    """GPU work of a prompt token that the engine's prefix cache holds."""
+    prometheus: str | None = None
+    """Base URL of a Prometheus that scrapes the gateway (`--prometheus`); null: the gateway itself is read."""
+
+
 class LogSettings(Group):
     """What the processes write about themselves; never prompts, answers or keys."""
 
@@ -363,7 +474,9 @@ class Settings(Group):
     cache: CacheSettings = CacheSettings()
     keys: KeysSettings = KeysSettings()
     balance: BalanceSettings = BalanceSettings()
+    autoscaling: AutoscalingSettings = AutoscalingSettings()
     registry: RegistrySettings = RegistrySettings()
+    cost: CostSettings = CostSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     drain_timeout_s: float = Field(default=60.0, ge=0)

@@ -32,6 +32,7 @@ class Key:
         models: names that it may ask for; empty for all.
         requests_per_minute, tokens_per_minute, concurrent_streams: limits; None for no limit.
         priority: higher goes first where requests queue.
+        admin: may use the console: see how the platform is, and steer releases.
         tenant: whom the use is booked to; several keys may share one.
         slot: place of its counters; no other key of the file ever gets it.
         limited: any of the three limits is set.
@@ -49,6 +50,7 @@ class Key:
     tokens_per_minute: int | None = None
     concurrent_streams: int | None = None
     priority: int = 0
+    admin: bool = False
     tenant: str = ""
     limited: bool = field(init=False)
 

@@ -58,6 +58,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     tokens_per_minute: _Limit = None
     concurrent_streams: _Limit = None
     priority: Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
+    admin: bool = False
     tenant: _Name | None = None
 
 
@@ -113,6 +114,7 @@ class KeyFile:
         tokens_per_minute: int | None = None,
         concurrent_streams: int | None = None,
         priority: int = 0,
+        admin: bool = False,
         tenant: str | None = None,
     ) -> tuple[Key, str]:
         """Add a key; return it with its text, which is not kept anywhere.
@@ -141,6 +143,7 @@ class KeyFile:
                 "tokens_per_minute": tokens_per_minute,
                 "concurrent_streams": concurrent_streams,
                 "priority": priority,
+                "admin": admin,
                 "tenant": tenant,
             }
             key = _checked(line)
@@ -250,6 +253,7 @@ def _key(line: _Line) -> Key:
         tokens_per_minute=line.tokens_per_minute,
         concurrent_streams=line.concurrent_streams,
         priority=line.priority,
+        admin=line.admin,
         tenant=line.tenant or line.id,
     )
 
@@ -268,6 +272,7 @@ def _line(key: Key) -> _Line:
         tokens_per_minute=key.tokens_per_minute,
         concurrent_streams=key.concurrent_streams,
         priority=key.priority,
+        admin=key.admin,
         tenant=key.tenant,
     )
 

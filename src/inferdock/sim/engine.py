@@ -13,6 +13,7 @@ from collections.abc import Callable
 from inferdock.sim.language import EOS, Generator
 from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
+from inferdock.sim.structured import Script
 from inferdock.sim.text import TextStream
 
 _PHASES = 4
@@ -62,9 +63,10 @@ class Sequence:
         stop: list[str] | None = None,
         keep_stop: bool = False,
         slow: float = 1.0,
+        script: str | None = None,
     ) -> None:
         self.prompt = prompt
-        self.generator = Generator(prompt, seed)
+        self.generator = Generator(prompt, seed) if script is None else Script(script)
         self.max_tokens = max_tokens
         self.min_tokens = min_tokens
         self.ignore_eos = ignore_eos

@@ -26,9 +26,12 @@ KINDS: dict[str, str] = {
     "garbage": "answer with bytes that are not HTTP",
     "badjson": "send an event that is not JSON after so many tokens (default 1)",
     "unhealthy": "/health answers 503",
+    "noload": "fail to start",
 }
 MIDWAY = frozenset({"die", "hang", "cut", "badchunk", "badjson"})
 """Kinds whose value is the number of tokens after which they come."""
+STATES = frozenset({"unhealthy", "noload"})
+"""Kinds that meet no request."""
 _DEFAULTS = {"die": 1.0, "cut": 1.0, "slow": 10.0, "status": 500.0, "badchunk": 1.0, "badjson": 1.0}
 _SPELLING = re.compile(r"([a-z]+)(?::(\d+(?:\.\d+)?))?(?:@(\d+))?(?:x(\d+))?(?:%(\d+(?:\.\d+)?))?")
 FORM = "kind[:value][@n][xCOUNT][%PERCENT]"
@@ -82,7 +85,7 @@ def _check(fault: Fault, text: str) -> None:
         raise ConfigError(f"`{text}` has an impossible chance.", cure="Write a percentage above 0 up to 100.")
     if value is None:
         return
-    if fault.kind in ("refuse", "garbage", "unhealthy"):
+    if fault.kind in ("refuse", "garbage", *STATES):
         raise ConfigError(f"`{text}` has a value, but `{fault.kind}` takes none.", cure=f"Write {fault.kind}.")
     if fault.kind == "status" and not (value.is_integer() and 400 <= value <= 599):
         raise ConfigError(f"`{text}` is not an error status.", cure="Write status:N with N from 400 to 599.")
@@ -103,11 +106,15 @@ class Faults:
         """Whether ``/health`` must answer 503."""
         return any(fault.kind == "unhealthy" for fault in self.armed)
 
+    def fails_to_load(self) -> bool:
+        """Whether the replica must not come up."""
+        return any(fault.kind == "noload" for fault in self.armed)
+
     def next_request(self) -> Fault | None:
         """The fault that the next generation request meets, if any; counts it. The first that applies wins."""
         hit: Fault | None = None
         for fault in list(self.armed):
-            if fault.kind == "unhealthy":
+            if fault.kind in STATES:
                 continue
             if fault.skip:
                 fault.skip -= 1

@@ -70,6 +70,11 @@ def render_chat(messages: Sequence[tuple[str, str]]) -> list[int]:
     return [*ids, ROLE_IDS["assistant"]]
 
 
+def seed_of(weights: int, seed: int) -> int:
+    """Seed of the generator where the made-up weights are those of a number; 0 are those of old."""
+    return seed ^ (weights << 50)
+
+
 class Generator:
     """Produces the continuation of a prompt, one token at a time."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+MOST_WEIGHTS: Final = 9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,7 @@ class SimOptions:
         startup_s: until the replica listens.
         shutdown_timeout_s: how long open requests may go on after SIGTERM.
         default_max_tokens: answer length limit when the request names none.
+        weights: which made-up weights, 0 to ``MOST_WEIGHTS``; others answer differently.
     """
 
     model: str = "sim"
@@ -33,3 +37,4 @@ class SimOptions:
     startup_s: float = 0.0
     shutdown_timeout_s: float = 0.0
     default_max_tokens: int = 256
+    weights: int = 0

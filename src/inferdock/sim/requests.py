@@ -10,6 +10,7 @@ from typing import Any
 
 from inferdock.sim.language import BOS, VOCABULARY_SIZE, encode, render_chat
 from inferdock.sim.options import SimOptions
+from inferdock.sim.structured import script_of
 
 _MOST_CHOICES = 16_384
 """vLLM's VLLM_MAX_N_SEQUENCES."""
@@ -31,6 +32,7 @@ class Generation:
     Attributes:
         prompts: token ids, one list per prompt (chat has one).
         chat: chat completion, not completion.
+        script: text that the answer must be; None: it is made up.
     """
 
     chat: bool
@@ -48,6 +50,7 @@ class Generation:
     token_ids: bool = False
     logprobs: int | None = None
     echo: bool = False
+    script: str | None = None
 
 
 def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat: bool) -> Generation:
@@ -88,6 +91,7 @@ def read_generation(body: bytes, content_type: str, options: SimOptions, *, chat
         token_ids=bool(_typed(data, "return_token_ids", bool, "boolean")),
         logprobs=_logprobs(data, chat=chat),
         echo=bool(_typed(data, "echo", bool, "boolean")) and not chat,
+        script=script_of(data),
     )
 
 

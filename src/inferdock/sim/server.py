@@ -18,7 +18,7 @@ from inferdock.domain.errors import ConfigError, ResourceError
 from inferdock.sim import bodies, harm
 from inferdock.sim.engine import Sequence, SimEngine
 from inferdock.sim.faults import KINDS, MIDWAY, Fault, Faults, parse_fault
-from inferdock.sim.language import decode
+from inferdock.sim.language import decode, seed_of
 from inferdock.sim.metrics import SimMetrics
 from inferdock.sim.options import SimOptions
 from inferdock.sim.requests import (
@@ -74,9 +74,11 @@ class SimServer:
         """Wait for the start-up time, then listen.
 
         Raises:
-            ResourceError: the port is taken.
+            ResourceError: the port is taken, or a fault is that it does not come up.
         """
         await asyncio.sleep(self.options.startup_s)
+        if self.faults.fails_to_load():
+            raise ResourceError("The model cannot be loaded (injected fault).")
         app = web.Application(client_max_size=256 * 1024 * 1024)
         app.add_routes(self._routes())
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
@@ -228,7 +230,7 @@ class SimServer:
             generation = read_generation(body, content_type, self.options, chat=chat)
         except Refusal as refusal:
             return _json(refusal.body, refusal.status)
-        sequences = _sequences(generation, fault)
+        sequences = _sequences(self.options, generation, fault)
         for sequence in sequences:
             self._engine.submit(sequence)
         given = request.headers.get("x-request-id") or uuid.uuid4().hex[:16]
@@ -338,7 +340,7 @@ async def _pieces(sequence: Sequence, echo: str) -> AsyncIterator[_Piece]:
             return
 
 
-def _sequences(generation: Generation, fault: Fault | None) -> list[Sequence]:
+def _sequences(options: SimOptions, generation: Generation, fault: Fault | None) -> list[Sequence]:
     slow = fault.value if fault is not None and fault.kind == "slow" and fault.value else 1.0
     return [
         Sequence(
@@ -346,10 +348,11 @@ def _sequences(generation: Generation, fault: Fault | None) -> list[Sequence]:
             max_tokens=generation.max_tokens,
             min_tokens=generation.min_tokens,
             ignore_eos=generation.ignore_eos,
-            seed=generation.seed + 2 * copy if generation.seed else 0,
+            seed=seed_of(options.weights, generation.seed + 2 * copy if generation.seed else 0),
             stop=generation.stop,
             keep_stop=generation.keep_stop,
             slow=slow,
+            script=generation.script,
         )
         for prompt in generation.prompts
         for copy in range(generation.n)

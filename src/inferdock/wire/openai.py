@@ -84,10 +84,18 @@ def raw_number(field: RawField) -> float | None:
 
 
 class Usage(msgspec.Struct):
-    """Token counts of one answer, as the engine reports them."""
+    """Token counts of one answer, as the engine reports them.
+
+    Attributes:
+        prompt_tokens: of the prompt.
+        completion_tokens: of the answer.
+        cached_tokens: of the prompt, those that the engine's prefix cache held; None where it does not say. vLLM says
+            it with ``--enable-prompt-tokens-details``.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int | None = None
 
 
 _FIELDS = msgspec.json.Decoder(RequestFields)
@@ -128,6 +136,8 @@ _USAGE = re.compile(rb'"usage":\s*\{')
 _USUAL_USAGE = re.compile(
     rb'"usage":\{"prompt_tokens":(\d{1,12}),"total_tokens":\d{1,12},"completion_tokens":(\d{1,12})'
 )
+_USUAL_CACHED = re.compile(rb',"prompt_tokens_details":\{[^{}]*?"cached_tokens":\s*(\d{1,12})')
+_CACHED = re.compile(rb'"prompt_tokens_details":\s*\{[^{}]*?"cached_tokens":\s*(\d{1,12})')
 _USUAL_TAIL = 640  # bytes of vLLM's answers that usage and what follows it take
 
 
@@ -142,14 +152,18 @@ def find_usage(body: bytes) -> Usage | None:
     """
     usual = _USUAL_USAGE.search(body, max(0, len(body) - _USUAL_TAIL))
     if usual is not None and body.find(b'"usage":', usual.end()) < 0:
-        return Usage(int(usual[1]), int(usual[2]))
+        cached = _USUAL_CACHED.match(body, usual.end())
+        return Usage(int(usual[1]), int(usual[2]), int(cached[1]) if cached else None)
     place = body.rfind(b'"usage":')
     while place >= 0:
         found = _USAGE.match(body, place)
         if found is not None:
             prompt = _PROMPT.search(body, found.end())
             output = _OUTPUT.search(body, found.end())
-            return Usage(int(prompt[1]) if prompt else 0, int(output[1]) if output else 0)
+            cached = _CACHED.search(body, found.end())
+            return Usage(
+                int(prompt[1]) if prompt else 0, int(output[1]) if output else 0, int(cached[1]) if cached else None
+            )
         place = body.rfind(b'"usage":', 0, place)
     return None
 

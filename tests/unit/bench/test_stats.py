@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from inferdock.bench.client import Outcome
 from inferdock.bench.slo import Verdict, good_request, judge, parse_objective
-from inferdock.bench.stats import distribution, gaps_s, percentile, summarise, tpot_s, ttft_s
+from inferdock.bench.stats import distribution, gaps_s, summarise, tpot_s, ttft_s
 from inferdock.domain.errors import ConfigError
+from inferdock.domain.percentile import percentile
 
 
 def outcome(*, due: float = 0, ttft: float = 0.1, tokens: int = 5, tpot: float = 0.02, error: str = "") -> Outcome:

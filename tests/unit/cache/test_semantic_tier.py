@@ -112,6 +112,7 @@ def test_a_surface_variant_costs_no_embedding_either(tier: SemanticTier, vectors
     assert len(vectors.embedded) == before
 
 
+@pytest.mark.alone
 def test_changes_happen_in_the_order_in_which_they_are_asked_for(tier: SemanticTier) -> None:
     for number in range(200):
         tier.insert(PARTITION, key(number), "Where is the river?", None, 2000.0)

@@ -176,7 +176,8 @@ PATHS = [path for path, _ in flatten(Settings())]
 @given(path=st.sampled_from(PATHS))
 def test_every_setting_has_a_variable_that_reaches_it(path):
     default = dict(flatten(Settings()))[path]
-    text = json.dumps(list(default) if isinstance(default, tuple) else default)
+    plain = list(default) if isinstance(default, tuple) else default
+    text = json.dumps(plain, default=lambda group: group.model_dump())
     result = loaded(env={env_name(path): text})
     assert {p for p, origin in result.origins.items() if origin != "default"} == {path}
     assert result.settings == Settings()

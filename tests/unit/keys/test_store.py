@@ -133,7 +133,7 @@ DAMAGED = {
     "not UTF-8": "\udcff",
     "deep": "[" * 5000,
     "a field missing": '{"id": "aaaaaaab"}',
-    "an unknown field": line_of(id="aaaaaaab", slot=1, admin=True),
+    "an unknown field": line_of(id="aaaaaaab", slot=1, superuser=True),
     "a bad id": line_of(id="../../x", slot=1),
     "an id with a line end": line_of(id="aaaaaaaa\n", slot=1),
     "a short digest": line_of(id="aaaaaaab", slot=1, sha256="00"),

@@ -16,11 +16,22 @@ def test_nothing_is_done_where_all_are_there():
     assert runner.commands == []
 
 
+def all_but(*missing: str) -> list[str]:
+    return ["apt-get", *(name for name in PACKAGE_OF_PROGRAM if name not in missing)]
+
+
 def test_what_is_missing_is_installed():
     runner = FakeRunner({"apt-get install": (0, "")})
-    sentence = add_programs(system(runner, "apt-get", "aws", "curl", "npm", "redis-server"))
+    sentence = add_programs(system(runner, *all_but("h2load", "wrk")))
     assert sentence == "Installed nghttp2-client, wrk for the tests."
     assert runner.ran("apt-get install")[0].endswith("nghttp2-client wrk")
+
+
+def test_a_package_that_is_not_there_keeps_no_other_away():
+    runner = FakeRunner({"nghttp2-client": (0, ""), "wrk": (100, "E: no wrk")})
+    sentence = add_programs(system(runner, *all_but("h2load", "wrk")))
+    assert "Without wrk" in sentence
+    assert any(command.endswith(" nghttp2-client") for command in runner.ran("apt-get install"))
 
 
 def test_where_it_may_not_be_installed_the_command_is_named_and_nothing_fails():

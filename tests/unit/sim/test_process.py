@@ -78,3 +78,21 @@ def test_a_wrong_fault_is_a_configuration_error():
     assert done.returncode == 3
     assert "`explode` is not a fault" in done.stderr
     assert "badchunk" in done.stderr
+
+
+def test_a_folder_says_what_its_replicas_answer(tmp_path):
+    answers = {}
+    for weights in (0, 1):
+        (tmp_path / "sim.json").write_text(json.dumps({"weights": weights}))
+        with sim_process("--port", "0", "--model", str(tmp_path), "--served-model-name", "demo") as replica:
+            answers[weights] = json.loads(post(replica.url))["choices"][0]["text"]
+    assert answers[0] != answers[1]
+
+
+def test_a_folder_may_say_that_it_cannot_be_loaded(tmp_path):
+    (tmp_path / "sim.json").write_text('{"faults": ["noload"]}')
+    command = [sys.executable, "-m", "inferdock.cli.main", "sim", "--port", "0", "--model", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "cannot be loaded" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -43,6 +43,28 @@ def test_usage_is_found_in_raw_bytes():
     assert find_usage(body) == Usage(10, 5)
 
 
+DETAILS = {
+    "whole": (b'{"cached_tokens":384,"created_cache_tokens":0,"multimodal_tokens":null}', 384),
+    "stream": (b'{"cached_tokens":384}', 384),
+    "none-cached": (b'{"cached_tokens":0,"created_cache_tokens":384,"multimodal_tokens":null}', 0),
+    "off": (b"null", None),
+    "another-engine": (b'{"audio_tokens": 0, "cached_tokens": 7}', 7),
+    "not-said": (b'{"audio_tokens":0}', None),
+}
+"""As vLLM 0.32 was seen to write them with ``--enable-prompt-tokens-details``, and others."""
+
+
+@pytest.mark.parametrize(("details", "cached"), DETAILS.values(), ids=DETAILS)
+@pytest.mark.parametrize("space", [b"", b" "], ids=["usual", "spaced"])
+def test_cached_tokens_are_found_where_the_engine_says_them(details, cached, space):
+    counts = b'"prompt_tokens":405,"total_tokens":409,"completion_tokens":4,"prompt_tokens_details":%b%b' % (
+        space,
+        details,
+    )
+    body = b'{"choices":[],"usage":%b{%b,"completion_tokens_details":null},"metrics":null}' % (space, counts)
+    assert find_usage(body) == Usage(405, 4, cached)
+
+
 def test_text_that_looks_like_usage_is_not_usage():
     text = json.dumps({"content": '"usage":{"prompt_tokens":999,"completion_tokens":999}'}).encode()
     assert find_usage(text) is None
