@@ -50,6 +50,14 @@ def until_ready(platform: Platform, replicas: int, within_s: float = 60) -> None
         time.sleep(0.1)
 
 
+def until_gone(platform: Platform, within_s: float = 60) -> None:
+    """Wait until no replica is left, not even one that finishes what it has: that one would answer the next request."""
+    deadline = time.monotonic() + within_s
+    while platform.state["replicas"]:
+        assert time.monotonic() < deadline, platform.output.read_text()
+        time.sleep(0.1)
+
+
 def load(platform: Platform, users: int, seconds: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "inferdock.cli.main", "bench", f"{platform.url}/v1", "--concurrency", str(users)]
     command += ["--duration", str(seconds), "--output-tokens", "20", "--warmup", "0", "-o", "json"]
@@ -72,7 +80,7 @@ def test_replicas_come_with_the_load_and_go_after_it(platform: Platform) -> None
 
 @pytest.mark.parametrize("platform", [{"min_replicas": 0, "idle_s": 2}], indirect=True, ids=["to zero"])
 def test_an_idle_model_sleeps_and_a_request_wakes_it(platform: Platform) -> None:
-    until_ready(platform, 0)
+    until_gone(platform)
     body = {"model": "inferdock-demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
     request = urllib.request.Request(
         f"{platform.url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
