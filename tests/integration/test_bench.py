@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from inferdock.app.render import merged, read_values
-from inferdock.cli.bench_sweep import Known
+from inferdock.cli.bench.sweep import Known
 from inferdock.sim.testing import sim_process
 from tests.support.chart import chart_objects
 from tests.support.kubernetes_scaling_checks import triggers

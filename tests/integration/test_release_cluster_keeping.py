@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError, ResourceError, UnreachableError
 from inferdock.kube.resources import CONFIG_MAPS, LEASES
-from inferdock.release import cluster_journal
-from inferdock.release.cluster_names import journal_name, lease_name
 from inferdock.release.events import Begun, Done, Taken, Turned, Way
-from inferdock.release.journal import Journal
 from inferdock.release.machine import Trigger
-from inferdock.release.mailbox import Wish
+from inferdock.release.records import cluster_journal
+from inferdock.release.records.cluster_names import journal_name, lease_name
+from inferdock.release.records.journal import Journal
+from inferdock.release.records.mailbox import Wish
 from tests.support.cluster_releases import MODEL, NS, QUICK, Kept, fake_kept
 from tests.support.fake_cluster import FakeCluster
 from tests.support.fake_driver import BY, EPOCH, World

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConfigError
 from inferdock.domain.verdict import Verdict
-from inferdock.release.gate import Context, Finding
+from inferdock.release.judging.gate import Context, Finding
 from inferdock.release.machine import State
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Shadow, Target
 from tests.support.fake_driver import FakeGate, World
 from tests.support.releases import NEW, OLD, QUICK, Bench, plan

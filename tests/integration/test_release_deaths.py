@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from inferdock.domain.errors import RegistryError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.machine import State
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan
 from inferdock.release.progress import Progress
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Patience
 from tests.support.crash import deaths
 from tests.support.fake_driver import BY, FakeGate, World

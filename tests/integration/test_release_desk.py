@@ -9,9 +9,9 @@ import pytest
 
 from inferdock.domain.errors import ConflictError, RegistryError, UnreachableError
 from inferdock.domain.verdict import Verdict
-from inferdock.release.lease import FileLease
 from inferdock.release.machine import State
-from inferdock.release.mailbox import Wish
+from inferdock.release.records.lease import FileLease
+from inferdock.release.records.mailbox import Wish
 from tests.support.fake_driver import FakeGate
 from tests.support.releases import Bench
 

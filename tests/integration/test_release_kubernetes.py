@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from inferdock.domain.errors import ConflictError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.machine import State
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Shadow, Shift
 from inferdock.sim.options import SimOptions
 from tests.support.cluster_platform import NAME, NEW, OLD, add_template, objects

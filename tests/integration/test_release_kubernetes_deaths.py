@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from inferdock.kube.resources import CONFIG_MAPS, PODS
-from inferdock.release.cluster_names import REVISION
-from inferdock.release.drivers.kubernetes_seen import read_weights
+from inferdock.release.drivers.kubernetes.seen import read_weights
+from inferdock.release.records.cluster_names import REVISION
 from tests.support.cluster_platform import NEW, NS, OLD, TRAFFIC, ClusterPlatform, cluster_platform
 
 CASES = {"release": ("completed", NEW), "abort": ("aborted", OLD), "rollback": ("completed", OLD)}

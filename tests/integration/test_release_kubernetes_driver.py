@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from inferdock.domain.errors import ConfigError, ConflictError, InferdockError, ModelError
 from inferdock.kube.naming import traffic_key
 from inferdock.kube.resources import CONFIG_MAPS, DEPLOYMENTS, HPAS, PDBS, SCALED_OBJECTS, SERVICES
-from inferdock.release.cluster_names import OWN_BOUNDS, RETIRED, revision_name
+from inferdock.release.records.cluster_names import OWN_BOUNDS, RETIRED, revision_name
 from inferdock.release.steps import Target
 from tests.support.cluster_platform import NEW, NS, OLD, TRAFFIC, ClusterPlatform, cluster_platform
 from tests.support.fake_cluster_pods import PodPlan

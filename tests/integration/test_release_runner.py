@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError, UnreachableError
 from inferdock.domain.verdict import Verdict
-from inferdock.release.gate import Context, Finding
+from inferdock.release.judging.gate import Context, Finding
 from inferdock.release.machine import State
-from inferdock.release.mailbox import Wish
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Target
 from tests.support.fake_driver import BY, FakeGate
 from tests.support.releases import NEW, OLD, Bench, drafted, plan, request, rollback

@@ -15,15 +15,15 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError, RegistryError, ResourceError, UnreachableError
 from inferdock.domain.verdict import Verdict
-from inferdock.release.analysis import judge
 from inferdock.release.events import Begun, Done, Turned, Way
-from inferdock.release.figures import Counts, Histogram, since
-from inferdock.release.file_journal import FileJournals
+from inferdock.release.judging.analysis import judge
+from inferdock.release.judging.figures import Counts, Histogram, since
 from inferdock.release.machine import OVER, State, Trigger
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Mode, Plan, way_back
 from inferdock.release.planner import make_release
 from inferdock.release.progress import Progress
+from inferdock.release.records.file_journal import FileJournals
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Limits, Patience, Retire, Rules, Scale, Shift, Start, Step
 from tests.support.fake_driver import BOUNDS, BY, FakeGate, World
 from tests.support.releases import NEW, OLD, QUICK, Bench, drafted, plan, request, rollback

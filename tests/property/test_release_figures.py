@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferdock.domain.verdict import Verdict
-from inferdock.release.analysis import judge
-from inferdock.release.figures import NOTHING, Counts, Histogram, Shadows, since
-from inferdock.release.readings import counts_of
+from inferdock.release.judging.analysis import judge
+from inferdock.release.judging.figures import NOTHING, Counts, Histogram, Shadows, since
+from inferdock.release.judging.readings import counts_of
 from inferdock.release.steps import Limits
 from inferdock.telemetry.scrape import RevisionFigures, ShadowFigures
 

@@ -20,14 +20,22 @@ from inferdock.config.settings import Settings
 from inferdock.domain.errors import ConfigError, ConflictError, UnreachableError
 from inferdock.kube.objects import EndpointSlice
 from inferdock.kube.resources import CONFIG_MAPS, PODS
-from inferdock.release.cluster_lease import ClusterLease
-from inferdock.release.cluster_names import MAX_NAME, MODEL, REFERENCE, RETIRED, REVISION, object_name, revision_name
-from inferdock.release.drivers.kubernetes_seen import Fleet, assembled, read_weights
-from inferdock.release.drivers.kubernetes_template import revision_parts
-from inferdock.release.drivers.kubernetes_views import Autoscaler, Deployment, Pod, view, views
+from inferdock.release.drivers.kubernetes.seen import Fleet, assembled, read_weights
+from inferdock.release.drivers.kubernetes.template import revision_parts
+from inferdock.release.drivers.kubernetes.views import Autoscaler, Deployment, Pod, view, views
 from inferdock.release.machine import OVER
-from inferdock.release.mailbox import Request, Wish
 from inferdock.release.progress import Progress
+from inferdock.release.records.cluster_lease import ClusterLease
+from inferdock.release.records.cluster_names import (
+    MAX_NAME,
+    MODEL,
+    REFERENCE,
+    RETIRED,
+    REVISION,
+    object_name,
+    revision_name,
+)
+from inferdock.release.records.mailbox import Request, Wish
 from inferdock.release.steps import Target
 from tests.support.cluster_mortal import desk_of, plan_of, registry
 from tests.support.cluster_platform import NEW, NS, OLD, TRAFFIC, ClusterPlatform, cluster_platform

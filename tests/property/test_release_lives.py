@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from inferdock.domain.errors import ConflictError, RegistryError, ResourceError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.machine import OVER, State
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan
 from inferdock.release.planner import make_release, make_rollback
+from inferdock.release.records.mailbox import Wish
 from inferdock.release.steps import Patience, Shadow, Target
 from tests.property.test_release import HAPPENINGS, QUIET, CrashError, Fate, _rest
 from tests.support.fake_driver import BY, FakeGate, World

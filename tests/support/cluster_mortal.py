@@ -26,13 +26,13 @@ from inferdock.config.settings import Settings
 from inferdock.domain.errors import ConflictError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.clock import SystemClock
-from inferdock.release.cluster_journal import ClusterJournal
 from inferdock.release.desk import Desk
-from inferdock.release.figures import Counts
-from inferdock.release.journal import Journal
-from inferdock.release.mailbox import Mailbox, Request, Wish
+from inferdock.release.judging.figures import Counts
 from inferdock.release.plan import Plan
 from inferdock.release.progress import Progress
+from inferdock.release.records.cluster_journal import ClusterJournal
+from inferdock.release.records.journal import Journal
+from inferdock.release.records.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Runner
 from inferdock.release.steps import Patience, Target
 from tests.support.cluster_platform import NAME, NEW, NS, OLD

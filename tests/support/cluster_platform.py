@@ -15,8 +15,8 @@ from inferdock.kube.access import ClusterAccess
 from inferdock.kube.naming import label_value
 from inferdock.kube.objects_api import KubeObjects
 from inferdock.kube.resources import CONFIG_MAPS, DEPLOYMENTS, PODS, SCALED_OBJECTS, KubeObject, of_kind
-from inferdock.release.cluster_names import MODEL, REFERENCE, REVISION, TEMPLATE, revision_name
-from inferdock.release.drivers.kubernetes import TRAFFIC, KubernetesDriver
+from inferdock.release.drivers.kubernetes.driver import TRAFFIC, KubernetesDriver
+from inferdock.release.records.cluster_names import MODEL, REFERENCE, REVISION, TEMPLATE, revision_name
 from inferdock.release.steps import Target
 from tests.support.fake_cluster import FakeCluster, running_fake_cluster
 from tests.support.fake_cluster_controllers import Controllers, controllers

@@ -11,16 +11,16 @@ from inferdock.kube.access import ClusterAccess
 from inferdock.kube.objects_api import KubeObjects
 from inferdock.kube.resources import CONFIG_MAPS
 from inferdock.release.clock import SystemClock
-from inferdock.release.cluster_journal import ClusterJournals
-from inferdock.release.cluster_lease import ClusterLease, Timing
-from inferdock.release.cluster_mailbox import REQUESTS, Beside, ClusterMailbox, ClusterNotes
-from inferdock.release.cluster_names import beside_name, journal_name
-from inferdock.release.file_journal import FileJournals
-from inferdock.release.file_mailbox import FileMailbox
-from inferdock.release.journal import Journals
-from inferdock.release.lease import FileLease, Lease
-from inferdock.release.mailbox import Mailbox
-from inferdock.release.notes import FileNotes, Notes
+from inferdock.release.records.cluster_journal import ClusterJournals
+from inferdock.release.records.cluster_lease import ClusterLease, Timing
+from inferdock.release.records.cluster_mailbox import REQUESTS, Beside, ClusterMailbox, ClusterNotes
+from inferdock.release.records.cluster_names import beside_name, journal_name
+from inferdock.release.records.file_journal import FileJournals
+from inferdock.release.records.file_mailbox import FileMailbox
+from inferdock.release.records.journal import Journals
+from inferdock.release.records.lease import FileLease, Lease
+from inferdock.release.records.mailbox import Mailbox
+from inferdock.release.records.notes import FileNotes, Notes
 from tests.support.fake_cluster import FakeCluster, running_fake_cluster
 
 NS = "ns"

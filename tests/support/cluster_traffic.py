@@ -22,16 +22,16 @@ from inferdock.config.settings import Settings
 from inferdock.kube.naming import label_value
 from inferdock.kube.resources import PODS, KubeObject
 from inferdock.release.clock import SystemClock
-from inferdock.release.cluster_lease import Timing
-from inferdock.release.cluster_names import MODEL, REVISION
 from inferdock.release.desk import Desk
 from inferdock.release.events import Event
-from inferdock.release.gate import Gate
-from inferdock.release.journal import Journal
-from inferdock.release.mailbox import Mailbox, Request, Wish
+from inferdock.release.judging.gate import Gate
 from inferdock.release.plan import Plan
 from inferdock.release.planner import make_release, make_rollback
 from inferdock.release.progress import Progress
+from inferdock.release.records.cluster_lease import Timing
+from inferdock.release.records.cluster_names import MODEL, REVISION
+from inferdock.release.records.journal import Journal
+from inferdock.release.records.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Listener, Runner
 from inferdock.release.steps import Limits, Patience, Rules, Target
 from inferdock.sim.engine import EOS

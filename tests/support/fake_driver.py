@@ -18,9 +18,9 @@ from typing import Any
 from inferdock.domain.errors import ConflictError, ResourceError
 from inferdock.domain.verdict import Verdict
 from inferdock.release.driver import Observed, Room, Running
-from inferdock.release.figures import Counts, Histogram
-from inferdock.release.gate import Context, Finding
-from inferdock.release.journal import By
+from inferdock.release.judging.figures import Counts, Histogram
+from inferdock.release.judging.gate import Context, Finding
+from inferdock.release.records.journal import By
 from inferdock.release.steps import Target
 
 BOUNDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inferdock.release.file_journal import FileJournals
 from inferdock.release.progress import fold
+from inferdock.release.records.file_journal import FileJournals
 from tests.support.platform import Platform
 
 

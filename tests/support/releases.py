@@ -9,15 +9,15 @@ from typing import Any
 
 from inferdock.release.desk import Desk, MakePlan
 from inferdock.release.events import Event
-from inferdock.release.file_journal import FileJournals
-from inferdock.release.file_mailbox import FileMailbox
-from inferdock.release.gate import Gate
-from inferdock.release.journal import Journal
-from inferdock.release.lease import FileLease
-from inferdock.release.mailbox import Mailbox, Request, Wish
+from inferdock.release.judging.gate import Gate
 from inferdock.release.plan import Plan
 from inferdock.release.planner import make_release, make_rollback
 from inferdock.release.progress import Progress, fold
+from inferdock.release.records.file_journal import FileJournals
+from inferdock.release.records.file_mailbox import FileMailbox
+from inferdock.release.records.journal import Journal
+from inferdock.release.records.lease import FileLease
+from inferdock.release.records.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Listener, Runner
 from inferdock.release.steps import Limits, Rules, Target
 from tests.support.fake_driver import BY, FakeGate, World

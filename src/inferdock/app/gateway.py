@@ -152,7 +152,7 @@ def console_of_cluster(settings: Settings, gateway: Gateway, log: EventLog) -> a
     access = importlib.import_module("inferdock.kube.access").cluster_access(
         settings.gateway.kubernetes.api_url, os.environ
     )
-    serve = importlib.import_module("inferdock.app.console_cluster").serve
+    serve = importlib.import_module("inferdock.app.console.cluster").serve
     socket = settings.gateway.console_socket
     task = asyncio.create_task(serve(settings, access, key_file=keys_of(settings), gateway=gateway, socket=socket))
     task.add_done_callback(ended)

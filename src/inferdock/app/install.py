@@ -32,8 +32,8 @@ from inferdock.kube.objects_api import KubeObjects
 from inferdock.kube.proxy import cluster_by
 from inferdock.kube.resources import DEPLOYMENTS, PODS
 from inferdock.registry.names import Reference
-from inferdock.release.drivers.kubernetes_troubles import gave_up, problem_of
-from inferdock.release.drivers.kubernetes_views import Deployment, Pod, views
+from inferdock.release.drivers.kubernetes.troubles import gave_up, problem_of
+from inferdock.release.drivers.kubernetes.views import Deployment, Pod, views
 
 LOOK_S: Final = 2.0
 """Seconds between two looks at the pods."""

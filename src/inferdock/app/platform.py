@@ -10,14 +10,14 @@ from pathlib import Path
 
 import aiohttp
 
-from inferdock.app.console import ConsoleBackend, serving, socket_place
-from inferdock.app.console_commands import Commands
-from inferdock.app.console_live import Figurer
+from inferdock.app.console.commands import Commands
+from inferdock.app.console.live import Figurer
+from inferdock.app.console.server import ConsoleBackend, serving, socket_place
 from inferdock.app.models import Finder
 from inferdock.app.platform_figures import Teller, telling
 from inferdock.config.folders import default_cache_dir, default_state_dir
 from inferdock.config.settings import Settings
-from inferdock.release.file_journal import journals_of
+from inferdock.release.records.file_journal import journals_of
 from inferdock.supervisor.engine import Launch, Machine, child_environment, engine_source, with_bytecode_cache
 from inferdock.supervisor.engine import replica_launch as build_replica_launch
 from inferdock.supervisor.model_folder import Model

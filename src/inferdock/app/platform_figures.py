@@ -12,11 +12,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from inferdock.app.console_live import Figurer
+from inferdock.app.console.live import Figurer
 from inferdock.domain.errors import InferdockError
 from inferdock.release.events import Event
 from inferdock.release.exported import Ledger
-from inferdock.release.file_journal import FileJournals
+from inferdock.release.records.file_journal import FileJournals
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.supervisor import Supervisor, View
 from inferdock.telemetry import names

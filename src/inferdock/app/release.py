@@ -31,9 +31,9 @@ from inferdock.release.catalog import NO_CHAMPION
 from inferdock.release.clock import SystemClock
 from inferdock.release.desk import Desk
 from inferdock.release.driver import Driver, Observed
-from inferdock.release.gate import DIGESTS, Gate
-from inferdock.release.journal import By, Journal
-from inferdock.release.mailbox import Mailbox, Request, Wish
+from inferdock.release.judging.gate import DIGESTS, Gate
+from inferdock.release.records.journal import By, Journal
+from inferdock.release.records.mailbox import Mailbox, Request, Wish
 from inferdock.release.runner import Listener, Runner
 from inferdock.release.steps import Target
 

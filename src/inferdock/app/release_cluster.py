@@ -13,13 +13,13 @@ from inferdock.config.settings import Settings
 from inferdock.kube.objects_api import KubeObjects
 from inferdock.kube.proxy import cluster_by, is_own_cluster
 from inferdock.release.clock import SystemClock
-from inferdock.release.cluster_journal import ClusterJournals
-from inferdock.release.cluster_lease import ClusterLease, Timing
-from inferdock.release.cluster_mailbox import REQUESTS, Beside, ClusterMailbox, ClusterNotes
-from inferdock.release.cluster_names import object_name
-from inferdock.release.drivers.kubernetes import TRAFFIC, KubernetesDriver
-from inferdock.release.drivers.kubernetes_meter import KubernetesMeter, ProxyReader
-from inferdock.release.file_journal import FOLDER
+from inferdock.release.drivers.kubernetes.driver import TRAFFIC, KubernetesDriver
+from inferdock.release.drivers.kubernetes.meter import KubernetesMeter, ProxyReader
+from inferdock.release.records.cluster_journal import ClusterJournals
+from inferdock.release.records.cluster_lease import ClusterLease, Timing
+from inferdock.release.records.cluster_mailbox import REQUESTS, Beside, ClusterMailbox, ClusterNotes
+from inferdock.release.records.cluster_names import object_name
+from inferdock.release.records.file_journal import FOLDER
 
 ANSWER_S: Final = 7.0
 """Longest that the API may take: a change that is on its way when the lease is lost must be over before it is free."""

@@ -26,13 +26,13 @@ from inferdock.registry.names import Reference
 from inferdock.registry.progress import Silent
 from inferdock.registry.registry import Registry
 from inferdock.registry.verify import verify
-from inferdock.release.analysis import needed
 from inferdock.release.clock import Clock, SystemClock
-from inferdock.release.figures import NOTHING, Counts, Meter, Shadows, since
-from inferdock.release.gate import SHADOW, Context, Finding, Gate
+from inferdock.release.judging.analysis import needed
+from inferdock.release.judging.figures import NOTHING, Counts, Meter, Shadows, since
+from inferdock.release.judging.gate import SHADOW, Context, Finding, Gate
+from inferdock.release.judging.shadow import judge_copies
 from inferdock.release.plan import Plan
 from inferdock.release.plan_text import counted
-from inferdock.release.shadow import judge_copies
 from inferdock.release.steps import Limits, Shadow, Target
 
 REQUEST_S: Final = 120.0

@@ -15,12 +15,12 @@ from inferdock.domain.errors import UnreachableError
 from inferdock.release.desk import MakeMailbox
 from inferdock.release.driver import Driver
 from inferdock.release.drivers.local import LocalDriver, LocalMeter, control_session
-from inferdock.release.figures import Meter
-from inferdock.release.file_journal import journals_of
-from inferdock.release.file_mailbox import FileMailbox
-from inferdock.release.journal import Journals
-from inferdock.release.lease import FileLease, Lease
-from inferdock.release.notes import FileNotes, Notes
+from inferdock.release.judging.figures import Meter
+from inferdock.release.records.file_journal import journals_of
+from inferdock.release.records.file_mailbox import FileMailbox
+from inferdock.release.records.journal import Journals
+from inferdock.release.records.lease import FileLease, Lease
+from inferdock.release.records.notes import FileNotes, Notes
 from inferdock.supervisor.state import read_state
 
 

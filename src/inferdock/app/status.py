@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from inferdock.app import cost
-from inferdock.app.console_figures import COUNTED, Totals, endpoint_row, recent, shares, still_true, total
+from inferdock.app.console.figures import COUNTED, Totals, endpoint_row, recent, shares, still_true, total
 from inferdock.config.load import load
 from inferdock.config.settings import CostSettings
 from inferdock.domain.errors import ConfigError, InferdockError, ResourceError, UnreachableError
@@ -45,7 +45,7 @@ class Seen:
         state: what a platform has written down about itself: addresses, replicas, logs. Of a gateway alone its
             address.
         gateway: its ``/admin/status``; None when it does not answer.
-        live: the console's document (``console_live.Figurer``), with the release.
+        live: the console's document (``app.console.live.Figurer``), with the release.
     """
 
     state: dict[str, Any]

@@ -16,10 +16,10 @@ from inferdock.domain.errors import EXIT_CODES, InferdockError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("inferdock.cli.up:up", "Run the platform here: replicas and gateway."),
-    "status": ("inferdock.cli.status:status", "Show the running platform."),
+    "status": ("inferdock.cli.status.command:status", "Show the running platform."),
     "ask": ("inferdock.cli.ask:ask", "Ask the model one question from the terminal."),
     "doctor": ("inferdock.cli.doctor:doctor", "Say what on this machine would stop us, and the cure."),
-    "bench": ("inferdock.cli.bench:bench", "Measure latency and throughput of any OpenAI-compatible URL."),
+    "bench": ("inferdock.cli.bench.command:bench", "Measure latency and throughput of any OpenAI-compatible URL."),
     "plan": ("inferdock.cli.plan:plan", "Find the cheapest fleet that carries a load within its objectives."),
     "simulate": ("inferdock.cli.simulate:simulate", "Play an autoscaling policy through a traffic trace, on paper."),
     "engine": ("inferdock.cli.engine:engine", "Become one engine: the entry of the engine's container."),

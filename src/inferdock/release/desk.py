@@ -11,11 +11,11 @@ from typing import Final
 from inferdock.domain.errors import ConflictError, UnreachableError
 from inferdock.release.clock import Clock
 from inferdock.release.events import Event, Refused
-from inferdock.release.journal import By, Journal, Journals
-from inferdock.release.lease import Lease
-from inferdock.release.mailbox import Mailbox, Request
 from inferdock.release.plan import Plan
 from inferdock.release.progress import Progress
+from inferdock.release.records.journal import By, Journal, Journals
+from inferdock.release.records.lease import Lease
+from inferdock.release.records.mailbox import Mailbox, Request
 from inferdock.release.runner import Runner
 
 POLL_S: Final = 0.1

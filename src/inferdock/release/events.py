@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from inferdock.domain.moment import PATTERN
 from inferdock.domain.verdict import Verdict
-from inferdock.release.figures import Counts
+from inferdock.release.judging.figures import Counts
 from inferdock.release.machine import Trigger
 from inferdock.release.plan import MAX_STEPS, Plan
 from inferdock.release.steps import Seconds, Text, Word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferdock.release.machine import Trigger
-from inferdock.release.mailbox import Request
+from inferdock.release.records.mailbox import Request
 
 
 class StepFailedError(Exception):

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from inferdock.release.gate import SHADOW, SLO
+from inferdock.release.judging.gate import SHADOW, SLO
 from inferdock.release.steps import (
     WHOLE,
     Bake,

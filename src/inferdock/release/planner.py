@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from inferdock.domain.errors import ConfigError, ResourceError
-from inferdock.release.analysis import needed
-from inferdock.release.gate import SHADOW, SLO
+from inferdock.release.judging.analysis import needed
+from inferdock.release.judging.gate import SHADOW, SLO
 from inferdock.release.plan import Kind, Mode, Plan
 from inferdock.release.plan_text import percent
 from inferdock.release.steps import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from inferdock.domain.errors import ConflictError, IntegrityError
 from inferdock.release.events import Begun, Done, Event, Judged, Marked, Planned, Refused, Taken, Turned, Way
-from inferdock.release.figures import Counts
+from inferdock.release.judging.figures import Counts
 from inferdock.release.machine import OVER, State, Trigger, follow
 from inferdock.release.plan import Plan, way_back
 from inferdock.release.steps import Retire, Scale, Step

@@ -14,19 +14,20 @@ from inferdock.domain.moment import unspell
 from inferdock.domain.verdict import Verdict
 from inferdock.release.catalog import Catalog
 from inferdock.release.clock import Clock
-from inferdock.release.consult import Consult, keepable
 from inferdock.release.driver import Driver
 from inferdock.release.events import Begun, Done, Entry, Event, Judged, Marked, Refused, Taken, Turned, Way
-from inferdock.release.figures import Counts, Meter
-from inferdock.release.gate import DIGESTS, SLO, Gate
 from inferdock.release.hands import Hands
-from inferdock.release.journal import MAX_TEXT, By, Journal, clean
-from inferdock.release.lease import Lease
+from inferdock.release.judging.consult import Consult, keepable
+from inferdock.release.judging.figures import Counts, Meter
+from inferdock.release.judging.gate import DIGESTS, SLO, Gate
+from inferdock.release.judging.watch import Seen, Watch
 from inferdock.release.machine import RESTING, State, Trigger
-from inferdock.release.mailbox import Mailbox, Request, Wish, trigger_of
 from inferdock.release.outcome import AskedError, StepFailedError, UnsureError
 from inferdock.release.plan import Kind, standing
 from inferdock.release.progress import Progress
+from inferdock.release.records.journal import MAX_TEXT, By, Journal, clean
+from inferdock.release.records.lease import Lease
+from inferdock.release.records.mailbox import Mailbox, Request, Wish, trigger_of
 from inferdock.release.steps import (
     MAX_SECONDS,
     WHOLE,
@@ -43,7 +44,6 @@ from inferdock.release.steps import (
     Step,
 )
 from inferdock.release.steps import Gate as GateStep
-from inferdock.release.watch import Seen, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

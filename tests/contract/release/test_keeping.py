@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from inferdock.domain.errors import ConfigError, ConflictError, IntegrityError, RegistryError, ResourceError
 from inferdock.domain.moment import spell, unspell
-from inferdock.release import journal as module
 from inferdock.release.events import Begun, Done, Entry, Planned, Taken, Turned, Way
-from inferdock.release.journal import By, Journal
 from inferdock.release.machine import State, Trigger
-from inferdock.release.mailbox import Wish, name_of
+from inferdock.release.records import journal as module
+from inferdock.release.records.journal import By, Journal
+from inferdock.release.records.mailbox import Wish, name_of
 from tests.support.cluster_releases import Kept, fake_kept, in_files
 from tests.support.fake_driver import BY, EPOCH, World
 from tests.support.releases import plan, request

@@ -16,7 +16,7 @@ import pytest
 from inferdock.kube.access import ClusterAccess
 from inferdock.kube.objects_api import KubeObjects
 from inferdock.kube.resources import Resource
-from inferdock.release.journal import By
+from inferdock.release.records.journal import By
 from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
 from tests.integration.console.test_console import Opened, until

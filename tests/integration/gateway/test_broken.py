@@ -10,9 +10,9 @@ import pytest
 
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.domain.verdict import Verdict
-from inferdock.release.analysis import judge
-from inferdock.release.figures import Counts
-from inferdock.release.readings import counts_of
+from inferdock.release.judging.analysis import judge
+from inferdock.release.judging.figures import Counts
+from inferdock.release.judging.readings import counts_of
 from inferdock.release.steps import Limits
 from inferdock.sim.testing import running_sim
 from inferdock.telemetry.scrape import read_figures

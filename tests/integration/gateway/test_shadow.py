@@ -14,7 +14,7 @@ import pytest
 from inferdock.config.settings import CacheSettings, KeysSettings
 from inferdock.domain.endpoint import EndpointSpec
 from inferdock.keys.store import KeyFile
-from inferdock.release.readings import counts_of
+from inferdock.release.judging.readings import counts_of
 from inferdock.sim.options import SimOptions
 from inferdock.sim.testing import running_sim
 from inferdock.telemetry.scrape import RevisionFigures, read_figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aiohttp
 import pytest
 
-from inferdock.release.readings import counts_of
+from inferdock.release.judging.readings import counts_of
 from tests.integration.gateway.test_shadow import settled, shadowed
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from inferdock.app import platform_figures
-from inferdock.app.console_live import Figurer
+from inferdock.app.console.live import Figurer
 from inferdock.app.platform_figures import EVERY_S, Teller, telling
-from inferdock.release.file_journal import FileJournals
+from inferdock.release.records.file_journal import FileJournals
 from inferdock.supervisor.probe import Probe
 from inferdock.supervisor.supervisor import Supervisor
 from inferdock.telemetry import names as n

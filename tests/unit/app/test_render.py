@@ -9,8 +9,8 @@ from inferdock.app import render as app_render
 from inferdock.app.render import find_chart, merged, objects, read_values, sentence, spelt, without_hooks
 from inferdock.domain.errors import ConfigError
 from inferdock.kube.naming import label_value
-from inferdock.release.cluster_names import REVISION, revision_name
-from inferdock.release.drivers.kubernetes_template import revision_parts
+from inferdock.release.drivers.kubernetes.template import revision_parts
+from inferdock.release.records.cluster_names import REVISION, revision_name
 from inferdock.release.steps import Target
 from tests.support.chart import COMBINATIONS, chart_objects, templates
 from tests.support.kubernetes_checks import labels, of_kind

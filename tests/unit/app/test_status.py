@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inferdock.app.console_figures import Totals, recent
+from inferdock.app.console.figures import Totals, recent
 from inferdock.app.status import Seen, settled
 from inferdock.domain.errors import UnreachableError
 

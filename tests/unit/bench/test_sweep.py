@@ -9,7 +9,7 @@ import pytest
 from inferdock.bench.slo import Verdict
 from inferdock.bench.stats import Distribution, Summary
 from inferdock.bench.sweep import Rung, aim, knee, reading, running, steps
-from inferdock.cli.bench_sweep import _longer, parse_sweep
+from inferdock.cli.bench.sweep import _longer, parse_sweep
 from inferdock.domain.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ from inferdock.app.verify.ground import LackingError
 from inferdock.app.verify.target import Target
 from inferdock.domain.errors import IntegrityError
 from inferdock.release.events import Judged
-from inferdock.release.file_journal import journals_of
 from inferdock.release.progress import Progress
+from inferdock.release.records.file_journal import journals_of
 
 MOST_S: Final = 60.0
 """The plan's limit for a rollback."""

@@ -27,11 +27,11 @@ from inferdock.domain.errors import ConfigError
 from inferdock.registry.names import Reference, Version
 from inferdock.release.driver import room_for
 from inferdock.release.machine import RESTING, State
-from inferdock.release.mailbox import Wish
 from inferdock.release.plan import Plan, new_id
 from inferdock.release.plan_text import describe
 from inferdock.release.planner import make_rollback
 from inferdock.release.progress import Progress
+from inferdock.release.records.mailbox import Wish
 
 BACK_S: Final = 120.0
 """How long a command waits until traffic is back; the runner goes on in any case."""

@@ -22,8 +22,8 @@ from inferdock.domain.errors import (
     UnreachableError,
 )
 from inferdock.release.driver import Observed, Room, Running
-from inferdock.release.figures import Counts
-from inferdock.release.readings import counts_of
+from inferdock.release.judging.figures import Counts
+from inferdock.release.judging.readings import counts_of
 from inferdock.release.steps import Target
 from inferdock.telemetry.scrape import read_figures
 
