@@ -3,7 +3,7 @@
 # which doubles the time: the report lies in out/coverage.txt.
 #
 # Without arguments in two parts: first, side by side, what does not mind a busy processor; then, one by one, what measures
-# time, loads the machine or starts engines (marker "alone"). Of either part up to five failed tests are run a second time,
+# time, loads the machine or starts engines (marker "alone"). Of either part up to ten failed tests are run a second time,
 # one by one: those that pass then are named as unsteady in the last lines and in out/unsteady.txt (docs/decisions/0027).
 # With arguments all that they name runs one by one, once.
 set -euo pipefail
@@ -21,7 +21,7 @@ if [[ -n "${COVERAGE:-}" ]]; then
 fi
 pytest=(-m pytest "--color=$([[ -t 1 ]] && echo yes || echo no)")
 workers=$(($(nproc) + 1)) # many tests wait for something most of their time
-second_runs=5             # more failures than these are no chance
+second_runs=10            # more failures than these are no chance
 status=0
 : > out/test.log
 : > out/unsteady.txt

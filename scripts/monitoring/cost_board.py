@@ -126,6 +126,14 @@ COST: Final = Dashboard(
             "Dollars an hour that no token has earned.",
         ),
         Panel(
+            "Where the money went",
+            "currencyUSD",
+            ((f"sum by (part) ({n.COST_DOLLARS}{{{REVISION}}})", "{{part}}"),),
+            "Dollars since the platform's start: work on tokens, idle time, start-up time, what could not be assigned.",
+            stacked=True,
+            only="`inferdock up` with a price (`cost`)",
+        ),
+        Panel(
             "Tokens per dollar",
             "short",
             ((f"1e6 / (inferdock:cost_blended:dollars_per_million_tokens{{{MODEL}}} > 0)", "{{model}}"),),

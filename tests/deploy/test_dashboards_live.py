@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from inferdock.sim.testing import running_sim
 from inferdock.telemetry import names as n
 from inferdock.telemetry.table import ENGINE, GATEWAY
 from tests.support.gateway import running_gateway
+from tests.support.platform import Platform
 from tests.support.prometheus import MISSING, REASON, job, running_prometheus
 
 looks = pytest.importorskip("scripts.look_at_dashboards", reason="needs matplotlib (extra plot)")
@@ -78,6 +79,19 @@ async def exporter(text: str) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+@contextlib.contextmanager
+def priced_platform(folder: Path) -> Iterator[str]:
+    """The gateway of an ``inferdock up`` that knows what its machine costs, and is asked nothing."""
+    folder.mkdir()
+    (folder / "inferdock.yaml").write_text("{cost: {cost_per_hour: 3600}, engine: {sim: {startup_s: 3}}}")
+    platform = Platform(folder / "state", "--engine", "sim", "-f", str(folder / "inferdock.yaml"))
+    try:
+        platform.wait_until_ready(1, within_s=60)
+        yield platform.url
+    finally:
+        platform.kill()
 
 
 def endpoint(name: str, url: str, revision: str) -> EndpointSpec:
@@ -165,6 +179,7 @@ async def test_every_panel_gives_data(tmp_path):
         http = await enter(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
         old, new = await enter(running_sim(fast)), await enter(running_sim(fast, "cut:3@60%15"))
         cluster = await enter(exporter(CLUSTER))
+        up = await asyncio.to_thread(stack.enter_context, priced_platform(tmp_path / "up"))
         cache = CacheSettings(enabled=True, semantic=False)
         gateway = await enter(running_gateway([], cache=cache, hold_timeout_s=5.0))
         specs = [endpoint("r1-0", old.url, "r1"), endpoint("r2-0", new.url, "r2")]
@@ -175,6 +190,7 @@ async def test_every_panel_gives_data(tmp_path):
             job("r1", old.url, namespace="prod", pod="engine-r1", inferdock_io_revision="r1"),
             job("r2", new.url, namespace="prod", pod="engine-r2", inferdock_io_revision="r2"),
             job("cluster", cluster),
+            job("up", up, namespace="prod"),
         ]
         url = stack.enter_context(running_prometheus(tmp_path, jobs))
         began = time.time()
@@ -200,9 +216,11 @@ async def test_every_panel_gives_data(tmp_path):
         for (model, status), count in ANSWERS.get().items():
             asked = f'{n.REQUESTS}{{model="{model}",status="{status}"}}'
             assert await asyncio.to_thread(total, url, asked) == count, asked
+        (start_up,) = await asyncio.to_thread(values, url, f'{n.COST_DOLLARS}{{part="start_up"}}', span)
         cost = await asyncio.to_thread(values, url, "inferdock:cost_blended:dollars_per_million_tokens", span)
     assert set(missing(shown)) <= ABSENT
     assert cost[0] > 0
+    assert 3 <= start_up < 60  # a dollar a second
     of_the_sim = {row.name for row in ENGINE} - {n.ENGINE_PREFIX_HITS, n.ENGINE_PREFIX_QUERIES}
     assert all(f"{name}" in engine for name in of_the_sim)
 

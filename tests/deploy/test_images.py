@@ -32,6 +32,9 @@ STUB, GATEWAY, ENGINE, CPU, BAKED = (
     f"localhost/inferdock-test-{n}:1" for n in ("stub", "gateway", "engine", "cpu", "baked")
 )
 MOST_MB = 250
+ONCE = ("podman", "run", "--rm", "--no-healthcheck", "--network", "none")
+"""A container that needs no network. One of its own would come as a new interface of the machine, and then a Chromium of
+another test would drop its connections."""
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
 WITHIN_S = 90
 STUB_SERVER = """\
@@ -148,7 +151,7 @@ def test_the_gateways_image_is_small_and_says_what_it_is(shop: Workshop, gateway
 
 def test_the_gateways_image_has_no_tools_of_its_build(shop: Workshop, gateway: str) -> None:
     look = "for program in curl wget gcc git hatchling; do command -v $program; done; ls -d /opt/*"
-    words = ("podman", "run", "--rm", "--no-healthcheck", "--entrypoint", "sh", gateway, "-c", look)
+    words = (*ONCE, "--entrypoint", "sh", gateway, "-c", look)
     assert shop.run(*words).stdout.split() == ["/opt/inferdock"]
 
 
@@ -156,7 +159,7 @@ def test_the_gateways_image_has_no_tools_of_its_build(shop: Workshop, gateway: s
 def test_no_layer_holds_the_secrets_of_the_build(shop: Workshop, image: str, request: pytest.FixtureRequest) -> None:
     tag = request.getfixturevalue(image)
     find = "ls /etc/pip.conf /run/secrets /tools /build/wheels 2>/dev/null; env | grep -i -E 'pip|proxy'"
-    words = ("podman", "run", "--rm", "--no-healthcheck", "--http-proxy=false", "--entrypoint", "sh", tag, "-c", find)
+    words = (*ONCE, "--http-proxy=false", "--entrypoint", "sh", tag, "-c", find)
     found = shop.run(*words, check=False).stdout.split()
     assert [word for word in found if word not in ("/tools:", "/run/secrets:")] == []
 
@@ -238,7 +241,7 @@ def test_sigterm_is_heard_while_vllm_is_still_imported(shop: Workshop, engine: s
     ids=["value", "foreign", "version"],
 )
 def test_the_environment_of_a_pod_is_read_and_checked(shop: Workshop, engine: str, variable: str, code: int) -> None:
-    words = ("podman", "run", "--rm", "--no-healthcheck", "--env", variable, engine, "--print", "--engine", "sim")
+    words = (*ONCE, "--env", variable, engine, "--print", "--engine", "sim")
     done = shop.run(*words, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -288,7 +291,7 @@ def test_what_an_init_container_pulled_is_served_without_the_registry(
     os.chown(models, 10001, 10001)
     shared = ("--volume", f"{models}:/models")
     reach = ("--volume", f"{registry.folder}:/registry:ro", "--env", "INFERDOCK_REGISTRY__URL=/registry")
-    pull = ("podman", "run", "--rm", "--no-healthcheck", *READ_ONLY, *shared, *reach, "--entrypoint", "inferdock")
+    pull = (*ONCE, *READ_ONLY, *shared, *reach, "--entrypoint", "inferdock")
     shop.run(*pull, engine, "model", "pull", "m@1.0.0")
     words = ("--model", "m@1.0.0", "--offline", "--revision", f"1.0.0-{registry.revision[:12]}")
     read_only = (*READ_ONLY, "--volume", f"{models}:/models:ro")
@@ -298,7 +301,7 @@ def test_what_an_init_container_pulled_is_served_without_the_registry(
     data[len(data) // 2] ^= 1
     file.chmod(0o644)
     file.write_bytes(data)
-    refused = ("podman", "run", "--rm", "--no-healthcheck", *read_only, engine, *words, "--engine", "sim")
+    refused = (*ONCE, *read_only, engine, *words, "--engine", "sim")
     assert shop.run(*refused, check=False).returncode == 11
 
 
@@ -320,7 +323,7 @@ def test_the_image_for_the_cpu_starts_an_engine(shop: Workshop, builds: Builds) 
     size, base = sizes(shop, image)
     print(f"\nCPU image without vLLM: {size:.0f} MB, of which the base is {base:.0f} MB")
     assert serve_offline(shop, image, "--name", "m", options=READ_ONLY) == "m"
-    words = ("podman", "run", "--rm", "--no-healthcheck", image)
+    words = (*ONCE, image)
     refused = shop.run(*words, check=False)
     assert refused.returncode == 6
     assert "no vLLM" in refused.stderr

@@ -193,10 +193,10 @@ async def since_start(http: aiohttp.ClientSession, where: Where) -> Figures:
             cure="Give --window, or its admin address with --admin-url.",
         )
     gateway, engines, _ = await _read(http, where)
-    status = await _status(http, where.status_url)
+    elapsed = await gateway_uptime(http, where.status_url)
     whole = [replace(one, from_zero=True) for one in gateway]
     counted = [replace(one, from_zero=True) for one in engines]
-    return Figures(whole, counted, status, f"{where.url} since its start", where.replicas)
+    return Figures(whole, counted, elapsed, f"{where.url} since its start", where.replicas)
 
 
 async def over_window(
@@ -242,9 +242,13 @@ async def _engine(http: aiohttp.ClientSession, engine: Engine, at: float) -> lis
     return [Series(one.name, {**one.labels, **labels}, [(at, one.value)]) for one in samples]
 
 
-async def _status(http: aiohttp.ClientSession, url: str) -> Fraction:
-    """Seconds since the gateway's start."""
-    raw = await _bytes(http, "GET", url, MAX_METRICS_BYTES)
+async def gateway_uptime(http: aiohttp.ClientSession, url: str, timeout_s: float = ANSWER_S) -> Fraction:
+    """Seconds since the gateway's start, from its ``/admin/status``.
+
+    Raises:
+        UnreachableError: nothing answers in time, or not as a gateway does.
+    """
+    raw = await _bytes(http, "GET", url, MAX_METRICS_BYTES, timeout_s=timeout_s)
     try:
         return exact(float(msgspec.json.decode(raw, type=dict[str, Any])["uptime_s"]), "its uptime")
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, RecursionError) as exc:

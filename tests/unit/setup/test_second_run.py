@@ -77,7 +77,7 @@ def test_what_fails_twice_fails_the_whole(checkout: Path) -> None:
 
 
 def test_many_failures_are_no_chance_and_are_not_run_again(checkout: Path) -> None:
-    fails_once(checkout, "beside_others", cases=6)
+    fails_once(checkout, "beside_others", cases=11)
     by_itself(checkout)
     done = run(checkout)
     assert done.returncode == 1

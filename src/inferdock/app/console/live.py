@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 
 from inferdock.app.console.figures import COUNTED, Totals, recent, still_true, total
-from inferdock.app.cost import Figures, metrics_text, rates, report_at
+from inferdock.app.cost import Figures, gateway_uptime, metrics_text, rates, report_at
 from inferdock.config.settings import CostSettings
 from inferdock.cost.observed import ENGINE_WANTED, WANTED
 from inferdock.cost.rates import Rates
@@ -43,7 +43,7 @@ class Figurer:
     async def document(self, view: View) -> dict[str, Any]:
         """Everything that moves, as JSON has it; times in seconds."""
         now = time.monotonic()
-        gateway, engines = await self._look(view)
+        gateway, engines, uptime = await self._look(view)
         figures: dict[str, Any] | None = None
         if gateway:
             totals = total(now, gateway, [one for samples in engines.values() for one in samples])
@@ -56,9 +56,9 @@ class Figurer:
             "stopping": view.stopping,
             "replicas": [row(one, view.gateway, now) for one in view.replicas],
             "in_flight": (view.gateway or {}).get("in_flight"),
-            "uptime_s": (view.gateway or {}).get("uptime_s"),
+            "uptime_s": None if uptime is None else float(uptime),
             "figures": figures,
-            "cost": self._bill(view, engines, gateway),
+            "cost": self._bill(view, engines, gateway, uptime),
         }
 
     def _remember(self, totals: Totals) -> Sequence[Totals]:
@@ -74,10 +74,11 @@ class Figurer:
         except InferdockError:
             return []
 
-    def _bill(self, view: View, engines: Mapping[Replica, list[Sample]], gateway: list[Sample]) -> dict[str, Any]:
+    def _bill(
+        self, view: View, engines: Mapping[Replica, list[Sample]], gateway: list[Sample], uptime: Fraction | None
+    ) -> dict[str, Any]:
         """What it costs since the gateway's start, or why nobody can say."""
-        uptime = (view.gateway or {}).get("uptime_s")
-        if not gateway or not isinstance(uptime, int | float) or uptime <= 0:
+        if not gateway or not uptime:
             return {"price": None, "why": "The gateway does not answer just now."}
         try:
             total = self._report(view, engines, gateway, uptime)["total"]
@@ -93,7 +94,7 @@ class Figurer:
         }
 
     def _report(
-        self, view: View, engines: Mapping[Replica, list[Sample]], gateway: list[Sample], uptime: float
+        self, view: View, engines: Mapping[Replica, list[Sample]], gateway: list[Sample], uptime: Fraction
     ) -> dict[str, Any]:
         """The whole bill.
 
@@ -107,7 +108,7 @@ class Figurer:
             for one in samples
             if one.name in ENGINE_WANTED
         ]
-        figures = Figures(counted, of_engines, Fraction(uptime), "since the gateway's start", len(view.replicas))
+        figures = Figures(counted, of_engines, uptime, "since the gateway's start", len(view.replicas))
         return report_at(self._prices(), self._cost, figures)
 
     def _prices(self) -> tuple[Rates, dict[str, Any]]:
@@ -122,23 +123,33 @@ class Figurer:
 
     async def bill(self, view: View) -> dict[str, Any] | None:
         """The bill since the gateway's start, as ``cost.report`` writes it; None where there can be none."""
-        uptime = (view.gateway or {}).get("uptime_s")
         try:
             self._prices()
-            gateway, engines = await self._look(view)
-            known = bool(gateway) and isinstance(uptime, int | float) and uptime > 0
-            return self._report(view, engines, gateway, float(uptime or 0)) if known else None
+            gateway, engines, uptime = await self._look(view)
+            return self._report(view, engines, gateway, uptime) if gateway and uptime else None
         except InferdockError:
             return None
 
-    async def _look(self, view: View) -> tuple[list[Sample], dict[Replica, list[Sample]]]:
-        """What the gateway and the engines have counted."""
+    async def _look(self, view: View) -> tuple[list[Sample], dict[Replica, list[Sample]], Fraction | None]:
+        """What the gateway and the engines have counted, and for how long the gateway has, in seconds.
+
+        The time is asked for together with the counters: one that is seconds older would hide start-up time.
+        """
         ready = [one for one in view.replicas if one.state is ReplicaState.READY]
-        gateway, *engines = await asyncio.gather(
-            self._samples(f"{view.admin_url}/metrics", _GATEWAY),
-            *(self._samples(f"{one.url}/metrics", _ENGINE) for one in ready),
+        uptime, (gateway, *engines) = await asyncio.gather(
+            self._uptime(view),
+            asyncio.gather(
+                self._samples(f"{view.admin_url}/metrics", _GATEWAY),
+                *(self._samples(f"{one.url}/metrics", _ENGINE) for one in ready),
+            ),
         )
-        return gateway, dict(zip(ready, engines, strict=True))
+        return gateway, dict(zip(ready, engines, strict=True)), uptime
+
+    async def _uptime(self, view: View) -> Fraction | None:
+        try:
+            return await gateway_uptime(self._http, f"{view.admin_url}/admin/status", ANSWER_S)
+        except InferdockError:
+            return None
 
 
 def row(replica: Replica, gateway: Mapping[str, Any] | None, now: float) -> dict[str, Any]:
