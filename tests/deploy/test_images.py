@@ -33,8 +33,8 @@ STUB, GATEWAY, ENGINE, CPU, BAKED = (
 )
 MOST_MB = 250
 ONCE = ("podman", "run", "--rm", "--no-healthcheck", "--network", "none")
-"""A container that needs no network. One of its own would come as a new interface of the machine, and then a Chromium of
-another test would drop its connections."""
+"""A container that needs no network. One of its own would come as a new interface of the machine, and a Chromium of
+another test would then drop its connections."""
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
 WITHIN_S = 90
 STUB_SERVER = """\
