@@ -26,6 +26,7 @@ from bench.agreement.place import LOOK_S, PRICE, SCRAPE_S, VERSIONS, Place, Stop
 from bench.agreement.reasons import without
 from bench.agreement.shown import Exposition, console, exposition, query
 from bench.agreement.traffic import MODEL, Load
+from inferdock.app.platform_figures import EVERY_S
 from inferdock.bench.report import machine
 from inferdock.telemetry import names as n
 from inferdock.telemetry.instruments import LATENCY_BUCKETS_S, TOKEN_TIME_BUCKETS_S
@@ -85,12 +86,14 @@ async def measured(folder: Path, engine: str, seconds: float, rate: float) -> di
         status = json.loads(await place.command("status", "-o", "json"))
         live = await exposition(http, f"{place.state['admin_url']}/metrics", WANTED)
         stored = Exposition(await _stored(http, place, at))
+        seconds_of = (looked - place.up_since, billed - place.started)
+        dollars = (PRICE * seconds_of[0] / 3600, PRICE * seconds_of[1] / 3600)
+        told = EVERY_S + 2 * SCRAPE_S  # the platform tells its figures so often, and Prometheus fetches them after that
         looker = Looker(
             http=http, base=place.prometheus, at=at, began=began, offset=offset, records=load.records,
             held=lambda start, end: held_between(place.held, start, end), price=RULES_PRICE,
+            paid=(dollars[0] - PRICE * told / 3600, dollars[1]),
         )  # fmt: skip
-        seconds_of = (looked - place.up_since, billed - place.started)
-        dollars = (PRICE * seconds_of[0] / 3600, PRICE * seconds_of[1] / 3600)
         bounds = {"ttft": LATENCY_BUCKETS_S, "tpot": TOKEN_TIME_BUCKETS_S}
         rows = [
             *of_metrics(live, load.records),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from bench.agreement.compare import Row, about, exact, same_bucket
+from bench.agreement.compare import Row, about, exact, same_bucket, within_bounds
 from bench.agreement.counts import groups, share, span, tpots, ttfts
 from bench.agreement.shown import query
 from bench.agreement.traffic import MODEL, Record
@@ -122,7 +122,8 @@ AT_REST: Final[Sequence[tuple[str, str, str, int]]] = (
     ("serving", "In flight and waiting", n.IN_FLIGHT, 0), ("serving", "In flight and waiting", n.WAITING, 0),
     ("serving", "Replicas that take requests", "", AT_REST_REPLICAS), ("release", "In flight", "", 0),
 )  # fmt: skip
-PAID: Final = (("cost", "Cost per 1M tokens"), ("cost", "Paid per hour"), ("cost", "Replicas by state"))
+PAID: Final = (("cost", "Cost per 1M tokens"), ("cost", "Paid per hour"), ("cost", "Replicas by state"),
+               ("cost", "Where the money went"))  # fmt: skip
 
 
 def _grouped(by: str) -> Callable[[Record], str]:
@@ -169,6 +170,7 @@ class Looker:
         offset: what these have more than the monotonic clock of the records.
         held: gives the seconds of replicas between two moments of the monotonic clock.
         price: dollars of a replica's hour, as the rules have it.
+        paid: least and most dollars of the machine since the platform's start, by hand.
     """
 
     http: aiohttp.ClientSession
@@ -179,6 +181,7 @@ class Looker:
     records: Sequence[Record]
     held: Callable[[float, float], float]
     price: float
+    paid: tuple[float, float]
 
     @property
     def whole(self) -> float:
@@ -306,7 +309,9 @@ class Looker:
         apart = lately * SLACK + edge / RULE_S
         per_hour = await self._one("cost", "Paid per hour")
         replicas = await self._one("cost", "Replicas by state")
+        parts = await self._one("cost", "Where the money went")
         return [
+            within_bounds("Where the money went: all", "panel cost", parts, *self.paid, SLACK),
             about("Cost per 1M tokens: blended", "panel cost", blended, by_hand, margin),
             about("Paid per hour", "panel cost", per_hour, lately * self.price, apart * self.price),
             about("Replicas by state: all", "panel cost", replicas, lately, apart),
