@@ -111,7 +111,7 @@ class Console:
             raise RequestError(413, f"The body is longer than {MAX_BODY_BYTES} bytes.", code="too_large")
         socket = self._settings().console_socket
         if socket is None:
-            raise _nobody(_alone(self._settings()))
+            raise _nobody("This gateway runs alone: the console's figures come from `inferdock up`.")
         relay = Relay(turn, request_id, os.fspath(socket))
         task = asyncio.get_running_loop().create_task(relay.run(request, key))
         self._relays.add(task)
@@ -242,16 +242,6 @@ def _names_this_machine(host: bytes) -> bool:
     if name.startswith("["):
         return is_loopback(name[1:].partition("]")[0])
     return is_loopback(name.partition(":")[0])
-
-
-def _alone(settings: GatewaySettings) -> str:
-    """Why there is nobody to ask, and which commands tell and do what the page would."""
-    if settings.kubernetes.enabled:
-        return (
-            "This is one gateway of a cluster, and it may neither read nor steer releases: run `inferdock release "
-            "status`, `promote`, `pause` or `abort` with `--target kubernetes --model NAME`. Figures are in Grafana."
-        )
-    return "This gateway runs alone: the console's figures come from `inferdock up`."
 
 
 def _nobody(message: str) -> RequestError:
