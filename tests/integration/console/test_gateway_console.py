@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from inferdock.config.settings import KeysSettings, KubernetesSettings
+from inferdock.config.settings import KeysSettings
 from inferdock.gateway.console import FOLDER, QUESTIONS
 from inferdock.keys.store import KeyFile
 from inferdock.telemetry import names
@@ -171,19 +171,6 @@ async def test_what_is_not_asked_is_refused(tmp_path: Path) -> None:
             assert (await status(http, method, f"{gateway.url}{path}", **OURS))[0] == expected
         async with http.post(f"{gateway.url}/console/api/release", headers=OURS, data=b"x" * 20_000) as response:
             assert response.status == 413
-
-
-async def test_a_gateway_of_a_cluster_says_which_commands_do_it() -> None:
-    kubernetes = KubernetesSettings(enabled=True, api_url="http://127.0.0.1:9", namespace="x")
-    async with (
-        running_gateway([], kubernetes=kubernetes) as gateway,
-        aiohttp.ClientSession() as http,
-        http.get(f"{gateway.url}/console/api/live", headers=OURS) as response,
-    ):
-        said = (await response.json())["error"]["message"]
-        assert response.status == 503
-        assert "inferdock release status" in said
-        assert "--target kubernetes --model NAME" in said
 
 
 async def test_figures_of_the_platform_come_in_by_the_admin_port_and_out_in_metrics() -> None:
