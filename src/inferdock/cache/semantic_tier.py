@@ -178,8 +178,13 @@ class SemanticTier:
             self._looking -= 1
 
     def look_now(self, partition: bytes, text: str, limits: Limits) -> Match:
-        """The same for callers without a loop."""
-        return self._thread.submit(self._do_look, partition, text, limits).result()
+        """The same for callers without a loop; it sees every change that was asked for before."""
+        return self._thread.submit(self._do_look_after_changes, partition, text, limits).result()
+
+    def _do_look_after_changes(self, partition: bytes, text: str, limits: Limits) -> Match:
+        for _ in range(len(self._changes)):
+            self._do_change()
+        return self._do_look(partition, text, limits)
 
     def _do_look(self, partition: bytes, text: str, limits: Limits) -> Match:
         embedder = self._embedder
@@ -277,14 +282,17 @@ class SemanticTier:
         """A slice of what waits; the rest comes after the look-ups that have come meanwhile."""
         until = time.perf_counter() + SLICE_S
         while self._changes and time.perf_counter() < until:
-            try:
-                self._changes[0]()
-            except Exception as exc:  # a defect of ours with one entry must not keep all others out
-                self.problem = repr(exc)[:500]
-            self._changes.popleft()
+            self._do_change()
         if self._changes:
             time.sleep(PAUSE_S)
             self._submit_changes()
+
+    def _do_change(self) -> None:
+        try:
+            self._changes[0]()
+        except Exception as exc:  # a defect of ours with one entry must not keep all others out
+            self.problem = repr(exc)[:500]
+        self._changes.popleft()
 
     def _submit_changes(self) -> None:
         with contextlib.suppress(RuntimeError):  # closed meanwhile

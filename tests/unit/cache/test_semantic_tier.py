@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from inferdock.cache import semantic_tier
 from inferdock.cache.embedder import TooLong
 from inferdock.cache.guard import Guard, surface_form
 from inferdock.cache.index import IndexSet
@@ -112,7 +113,6 @@ def test_a_surface_variant_costs_no_embedding_either(tier: SemanticTier, vectors
     assert len(vectors.embedded) == before
 
 
-@pytest.mark.alone
 def test_changes_happen_in_the_order_in_which_they_are_asked_for(tier: SemanticTier) -> None:
     for number in range(200):
         tier.insert(PARTITION, key(number), "Where is the river?", None, 2000.0)
@@ -121,6 +121,15 @@ def test_changes_happen_in_the_order_in_which_they_are_asked_for(tier: SemanticT
         tier.clear()
         tier.insert(PARTITION, key(number), "Where is the river?", None, 2000.0)
         assert look(tier, "where is the river").key == key(number)
+
+
+def test_a_caller_without_a_loop_finds_what_it_has_just_stored_however_slow_the_thread_is(
+    tier: SemanticTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semantic_tier, "SLICE_S", -1.0)  # no change is made in the background
+    for number in range(5):
+        tier.insert(PARTITION, key(number), f"What is thing {'abcde'[number]} made of?", None, 2000.0)
+    assert look(tier, "what is thing e made of").key == key(4)
 
 
 def test_an_expired_message_is_not_found(tier: SemanticTier, clock: Clock) -> None:
