@@ -17,6 +17,7 @@ from typing import Any
 
 from inferdock.bench.client import Outcome
 from inferdock.bench.stats import Summary, gaps_s, tpot_s, ttft_s
+from inferdock.config.pictures import write_picture
 from inferdock.domain.errors import ResourceError
 
 
@@ -124,13 +125,7 @@ def plot(path: Path, outcomes: Sequence[Outcome], title: str) -> None:
     axes[3].set_ylim(bottom=0)
     axes[3].grid(alpha=0.3)
     figure.suptitle(title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as exc:
-        raise ResourceError(f"Cannot write {path}: {exc.strerror}.", cure="Choose another file.") from exc
-    finally:
-        plt.close(figure)
+    write_picture(path, figure, plt)
 
 
 def _tokens_over_time(fine: Sequence[Outcome]) -> tuple[list[int], list[float]]:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot
 
-from inferdock.domain.errors import ResourceError
+from inferdock.config.pictures import write_picture
 from inferdock.domain.percentile import percentile
 from inferdock.simulation.scenario import Result
 
@@ -40,13 +40,7 @@ def draw(path: Path, result: Result, title: str) -> None:
         axis.set_ylim(bottom=0)
         axis.legend(loc="upper right")
     figure.suptitle(title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, format="png")
-    except OSError as exc:
-        raise ResourceError(f"Cannot write {path}: {exc.strerror}.", cure="Choose another file.") from exc
-    finally:
-        pyplot.close(figure)
+    write_picture(path, figure, pyplot)
 
 
 def _unit(seconds: float) -> tuple[float, str]:
